@@ -1,0 +1,49 @@
+# BUS=postgres|kafka  DATA=DIR  ORDERS=N  CONCURRENCY=N
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up down logs demo seed test bench
+
+export CARGO_TERM_COLOR ?= auto
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+ORDERS ?= 20000
+CONCURRENCY ?= 512
+on_bus := $(if $(BUS),--bus $(BUS))
+with_data := $(if $(DATA),SETTLE_DATA=$(abspath $(DATA)))
+kafka := $(filter kafka,$(BUS))
+
+help: ## what there is
+	@awk -F ' *## ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "make %-7s %s\n", $$1, $$2 } END { print "with BUS=kafka, DATA=DIR, and for bench ORDERS=N CONCURRENCY=N" }' Makefile
+
+up: ## build, start in the background, wait until ready
+	@deploy/bootstrap.sh $(kafka)
+	@cargo build
+	@deploy/background.sh up $(on_bus) $(if $(DATA),--data $(abspath $(DATA)))
+
+down: ## stop it and wait
+	@deploy/background.sh down
+
+logs: ## follow its log
+	@tail -n 50 -F target/settle.log
+
+demo: up ## orders that settle each in another way, and what came of them
+	@$(with_data) target/debug/settle demo
+
+seed: up ## the products of the examples
+	@$(with_data) target/debug/settle seed
+
+test: ## everything CI checks
+	@deploy/bootstrap.sh kafka python buf
+	cargo fmt --all --check
+	buf lint
+	buf format --diff --exit-code
+	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	@cargo build --workspace
+	$(if $(wildcard clients/python/test.sh),clients/python/test.sh)
+	@status=0; cargo test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; deploy/test-sum.sh target/test.log || status=1; exit $$status
+
+bench: ## orders a second on this machine, as JSON
+	@deploy/bootstrap.sh $(kafka)
+	@cargo build --release
+	@target/release/settle bench --orders $(ORDERS) --concurrency $(CONCURRENCY) $(on_bus) --output json

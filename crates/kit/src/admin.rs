@@ -1,0 +1,92 @@
+//! The admin port: /healthz /readyz /metrics. Not for the public.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use futures::future::join_all;
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Encoder, Registry, TextEncoder};
+use sqlx::PgPool;
+
+/// Counters of this process, in Prometheus' text form.
+#[derive(Clone)]
+pub struct Metrics(Registry);
+
+impl Metrics {
+    /// Installs the meter provider of the process.
+    pub fn install() -> anyhow::Result<Self> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build()?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
+        let up = provider.meter("settle").u64_gauge("settle_up").build();
+        up.record(1, &[]);
+        opentelemetry::global::set_meter_provider(provider);
+        Ok(Self(registry))
+    }
+
+    fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.0.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// What readiness depends on: the databases of the services in this process, and nobody being about to stop.
+#[derive(Clone)]
+pub struct Readiness {
+    databases: Arc<Vec<(&'static str, PgPool)>>,
+    serving: Arc<AtomicBool>,
+}
+
+impl Readiness {
+    #[must_use]
+    pub fn new(databases: Vec<(&'static str, PgPool)>) -> Self {
+        Self { databases: Arc::new(databases), serving: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// From now on not ready: no new work, please.
+    pub fn draining(&self) {
+        self.serving.store(false, Ordering::Release);
+    }
+
+    async fn problems(&self) -> Vec<String> {
+        if !self.serving.load(Ordering::Acquire) {
+            return vec!["stopping".into()];
+        }
+        let checks = self.databases.iter().map(|(service, pool)| async move {
+            pool.acquire().await.err().map(|error| format!("{service}: {error}"))
+        });
+        join_all(checks).await.into_iter().flatten().collect()
+    }
+}
+
+pub fn router(metrics: Metrics, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready).with_state(readiness))
+        .route("/metrics", get(scrape).with_state(metrics))
+}
+
+async fn ready(State(readiness): State<Readiness>) -> impl IntoResponse {
+    let problems = readiness.problems().await;
+    let status = if problems.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let text = if problems.is_empty() { "ready".to_owned() } else { problems.join("; ") };
+    (status, Json(text))
+}
+
+async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
+    match metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Words for gRPC: rich errors (google.rpc), pages (AIP-158), fields and traces.
+
+use std::ops::RangeInclusive;
+
+use messaging::{CallError, Trace};
+use tonic::{Code, Request, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use uuid::Uuid;
+
+const DOMAIN: &str = "settle";
+const PAGE_ROWS: i64 = 50;
+const PAGE_ROWS_MAX: i32 = 200;
+/// How long a caller should wait when too much waits already.
+const BUSY_RETRY_MS: u64 = 100;
+
+/// INVALID_ARGUMENT that names the field.
+#[must_use]
+pub fn invalid(field: &str, description: &str, reason: &'static str) -> Status {
+    let mut details = ErrorDetails::with_bad_request_violation(field, description);
+    details.set_error_info(reason, DOMAIN, std::collections::HashMap::new());
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {description}"), details)
+}
+
+#[must_use]
+pub fn not_found(what: &str, id: &str) -> Status {
+    reasoned(Code::NotFound, "NOT_FOUND", format!("there is no {what} {id}"))
+}
+
+/// FAILED_PRECONDITION with a stable reason.
+#[must_use]
+pub fn refused(reason: &'static str, text: impl std::fmt::Display) -> Status {
+    reasoned(Code::FailedPrecondition, reason, text.to_string())
+}
+
+#[must_use]
+pub fn already_exists(reason: &'static str, text: impl std::fmt::Display) -> Status {
+    reasoned(Code::AlreadyExists, reason, text.to_string())
+}
+
+fn reasoned(code: Code, reason: &'static str, text: String) -> Status {
+    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::new()))
+}
+
+/// What a caller is told when the runner has no answer.
+pub fn call_error<R: Into<Status>>(error: CallError<R>) -> Status {
+    match error {
+        CallError::Refused(refusal) => refusal.into(),
+        CallError::Busy => {
+            let mut details = ErrorDetails::with_retry_info(Some(std::time::Duration::from_millis(BUSY_RETRY_MS)));
+            details.set_error_info("OVERLOADED", DOMAIN, std::collections::HashMap::new());
+            Status::with_error_details(Code::ResourceExhausted, "too much waits already", details)
+        }
+        CallError::Failed => reasoned(Code::Internal, "INTERNAL", "the request could not be applied; it is logged".into()),
+        CallError::Stopped => reasoned(Code::Unavailable, "STOPPING", "the service is stopping".into()),
+    }
+}
+
+/// What a caller is told when a read fails: try again if the database is away, else nothing but that it is logged.
+pub fn internal(error: impl std::borrow::Borrow<sqlx::Error>) -> Status {
+    let error = error.borrow();
+    tracing::error!(r#type = "PROCESSING_ERROR", %error, "a read failed");
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
+            reasoned(Code::Unavailable, "DATABASE_AWAY", "the database does not answer".into())
+        }
+        _ => reasoned(Code::Internal, "INTERNAL", "the request failed; it is logged".into()),
+    }
+}
+
+/// Reads the field `order_id`.
+pub fn order_id(text: &str) -> Result<Uuid, Status> {
+    contracts::ids::parse(text).map_err(|_| invalid("order_id", "must be a UUID such as 0190d3a8-7c1e-7000-8000-000000000001", "MALFORMED_ID"))
+}
+
+/// Checks a text's length in characters, and that it has no control characters: Postgres stores no NUL, and people read the rest.
+pub fn text(field: &str, value: &str, chars: RangeInclusive<usize>) -> Result<(), Status> {
+    if !chars.contains(&value.chars().count()) {
+        return Err(invalid(field, &format!("must have {} to {} characters", chars.start(), chars.end()), "BAD_LENGTH"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(invalid(field, "must not have control characters", "CONTROL_CHARACTER"));
+    }
+    Ok(())
+}
+
+/// Which page is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Rows, at most.
+    pub size: i64,
+    /// Where the page before ended, as [`page_token`] was given it.
+    pub after: Option<String>,
+}
+
+/// Reads `page_size` and `page_token`.
+pub fn page(page_size: i32, page_token: &str) -> Result<Page, Status> {
+    let size = match page_size {
+        0 => PAGE_ROWS,
+        1..=PAGE_ROWS_MAX => i64::from(page_size),
+        _ => return Err(invalid("page_size", "must be 1 to 200, or 0 for 50", "BAD_PAGE_SIZE")),
+    };
+    if page_token.is_empty() {
+        return Ok(Page { size, after: None });
+    }
+    let forged = || invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN");
+    let bytes = (0..page_token.len())
+        .step_by(2)
+        .map(|i| page_token.get(i..i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect::<Option<Vec<u8>>>()
+        .ok_or_else(forged)?;
+    let text = String::from_utf8(bytes).map_err(|_| forged())?;
+    let after = text.strip_prefix("v1:").filter(|after| !after.chars().any(char::is_control)).ok_or_else(forged)?;
+    Ok(Page { size, after: Some(after.to_owned()) })
+}
+
+/// An opaque token for where a page ended.
+#[must_use]
+pub fn page_token(after: &str) -> String {
+    format!("v1:{after}").bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The W3C trace context of a request: the server's own span, if traces are on.
+#[must_use]
+pub fn trace_of<T>(request: &Request<T>) -> Trace {
+    let get = |name| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+    Trace { parent: get("traceparent"), state: get("tracestate") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_comes_back_and_a_forged_one_is_refused() {
+        let token = page_token("2026-01-01|x");
+        assert_eq!(page(10, &token).expect("ours"), Page { size: 10, after: Some("2026-01-01|x".into()) });
+        for bad in ["zz", "7", "ffff", "é"] {
+            assert_eq!(page(10, bad).expect_err(bad).code(), Code::InvalidArgument);
+        }
+        assert!(page(-1, "").is_err() && page(201, "").is_err());
+        assert_eq!(page(0, "").expect("default").size, PAGE_ROWS);
+    }
+
+    #[test]
+    fn text_is_counted_in_characters() {
+        assert!(text("name", "äöü", 1..=3).is_ok());
+        assert!(text("name", "", 1..=3).is_err());
+        assert!(text("name", "a\0b", 1..=3).is_err());
+    }
+}

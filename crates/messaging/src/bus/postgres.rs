@@ -1,0 +1,90 @@
+//! The embedded bus: the outbox is the log.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::sync::Notify;
+
+use super::{Fetched, Publisher};
+use crate::{
+    Error, Position, Record, Stream,
+    outbox::store::{self, CHANNEL},
+};
+
+/// The slow poll behind the wake-ups.
+const POLL_MS: u64 = 500;
+/// Rows of one stream in one look, at most.
+const STREAM_ROWS_MAX: i64 = 512;
+
+/// The streams of one publisher, read in its database.
+pub(crate) struct Outboxes {
+    pool: PgPool,
+    bell: Arc<Notify>,
+    remote: bool,
+    listener: Option<PgListener>,
+}
+
+impl Outboxes {
+    pub(super) fn new(publisher: &Publisher, bell: Arc<Notify>) -> Self {
+        Self { pool: publisher.pool.clone(), bell, remote: publisher.remote, listener: None }
+    }
+
+    pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
+        if self.remote && self.listener.is_none() {
+            let mut listener = PgListener::connect_with(&self.pool).await?;
+            listener.listen(CHANNEL).await?;
+            self.listener = Some(listener);
+        }
+        let records = store::read(&mut *self.pool.acquire().await?, at, STREAM_ROWS_MAX).await?;
+        let fetched = follow(at, records);
+        if fetched.is_empty() {
+            self.wait().await;
+        }
+        Ok(fetched)
+    }
+
+    /// Until something may be new. The bell keeps a ring that came since the last look.
+    async fn wait(&mut self) {
+        let poll = tokio::time::sleep(Duration::from_millis(POLL_MS));
+        let heard = async {
+            match &mut self.listener {
+                Some(listener) => listener.recv().await.is_ok(),
+                None => std::future::pending().await,
+            }
+        };
+        let lost = tokio::select! {
+            () = poll => false,
+            () = self.bell.notified() => false,
+            ok = heard => !ok,
+        };
+        if lost {
+            self.listener = None;
+        }
+    }
+}
+
+/// Checks that each stream still has the record it was left at, and gives what comes after it.
+fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> Vec<Fetched> {
+    let mut by_stream: HashMap<Stream, VecDeque<Record>> = HashMap::new();
+    for record in records {
+        by_stream.entry(record.stream.clone()).or_default().push_back(record);
+    }
+    let mut fetched = Vec::new();
+    for (stream, position) in at {
+        let mut records = by_stream.remove(stream).unwrap_or_default();
+        if position.seq > 0 {
+            let anchor = records.pop_front();
+            let kept = anchor.is_some_and(|record| record.place.is_some_and(|p| p.seq == position.seq) && Some(record.id) == position.last_id);
+            if !kept {
+                fetched.push(Fetched::Diverged(stream.clone()));
+                continue;
+            }
+        }
+        fetched.extend(records.into_iter().map(|record| Fetched::Record(Box::new(record))));
+    }
+    fetched
+}

@@ -1,0 +1,63 @@
+//! Which partitions this instance reads: a lease a partition number, a fair share an instance. Leases only spread work; the fence is the
+//! compare-and-set of progress.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio::sync::watch;
+
+use crate::{Tasks, batch::Group, progress::store};
+
+/// How long a lease holds without being renewed.
+pub(crate) const LEASE_MS: i64 = 3_000;
+const RENEW_MS: u64 = 1_000;
+
+/// Keeps membership and leases; what is owned now is told through the channel. Gives everything back at the stop.
+pub(crate) fn keep(group: Arc<Group>, pool: PgPool, tasks: &Tasks) -> watch::Receiver<Vec<i32>> {
+    let (owned, receiver) = watch::channel(Vec::new());
+    let stop = tasks.clone();
+    tasks.spawn("leases", async move {
+        loop {
+            match round(&group, &pool).await {
+                Ok(partitions) => {
+                    owned.send_if_modified(|now| {
+                        let changed = *now != partitions;
+                        if changed {
+                            tracing::debug!(group = group.name, ?partitions, "owns");
+                            *now = partitions;
+                        }
+                        changed
+                    });
+                }
+                Err(error) => tracing::warn!(group = group.name, %error, "leases are not renewed"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(RENEW_MS)) => {}
+                () = stop.stopping() => break,
+            }
+        }
+        let partitions = owned.borrow().clone();
+        if let Ok(mut db) = pool.acquire().await
+            && let Err(error) = store::give_back(&mut db, group.name, group.instance, &partitions, true).await
+        {
+            tracing::debug!(group = group.name, %error, "leases run out by themselves");
+        }
+    });
+    receiver
+}
+
+async fn round(group: &Group, pool: &PgPool) -> sqlx::Result<Vec<i32>> {
+    let mut db = pool.acquire().await?;
+    let members = store::join(&mut db, group.name, group.instance, group.lease_ms).await?.max(1);
+    let share = usize::try_from((i64::from(group.partitions) + members - 1) / members).unwrap_or(usize::MAX);
+    let mut mine = store::renew(&mut db, group.name, group.instance, group.lease_ms).await?;
+    if mine.len() > share {
+        let surplus = mine.split_off(share);
+        store::give_back(&mut db, group.name, group.instance, &surplus, false).await?;
+    } else if mine.len() < share {
+        let limit = i64::try_from(share - mine.len()).unwrap_or(i64::MAX);
+        store::claim(&mut db, group.name, group.instance, group.lease_ms, limit).await?;
+        mine = store::renew(&mut db, group.name, group.instance, group.lease_ms).await?;
+    }
+    Ok(mine)
+}

@@ -1,0 +1,182 @@
+//! SQL of progress, leases and dedupe.
+
+use std::collections::HashSet;
+
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{Position, Stream, outbox::store::columns};
+
+/// One stream's move in a batch.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) stream: Stream,
+    pub(crate) before: Position,
+    pub(crate) after: Position,
+}
+
+/// Moves the streams by compare-and-set and renews their leases. Gives back those that moved, and whether the group holds any record
+/// back (see parking). The first statement of the effect's transaction; `moves` are sorted by stream.
+pub(crate) async fn advance(
+    db: &mut PgConnection,
+    group: &str,
+    instance: Uuid,
+    lease_ms: i64,
+    moves: &[Move],
+) -> sqlx::Result<(HashSet<Stream>, bool)> {
+    let rows = sqlx::query(
+        "with moved as (
+             update progress p
+             set seq = m.to_seq, last_id = m.to_id, kafka_offset = coalesce(m.kafka_offset, p.kafka_offset), owner = $2,
+                 lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+             from unnest($4::text[], $5::int[], $6::bigint[], $7::uuid[], $8::bigint[], $9::uuid[], $10::bigint[])
+                 as m(topic, partition, from_seq, from_id, to_seq, to_id, kafka_offset)
+             where p.grp = $1 and p.topic = m.topic and p.partition = m.partition
+                 and p.seq = m.from_seq and p.last_id is not distinct from m.from_id
+             returning p.topic, p.partition
+         )
+         select topic, partition, exists (select from dead_letter_events where consumer = $1 and state <> 'DONE') from moved",
+    )
+    .bind(group)
+    .bind(instance)
+    .bind(lease_ms)
+    .bind(moves.iter().map(|m| m.stream.topic.as_str()).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.stream.partition).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.before.seq).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.before.last_id).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.after.seq).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.after.last_id).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.after.kafka_offset).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await?;
+    let mut holding = false;
+    let mut moved = HashSet::with_capacity(rows.len());
+    for row in &rows {
+        holding |= row.try_get::<bool, _>(2)?;
+        moved.insert(stream(row)?);
+    }
+    Ok((moved, holding))
+}
+
+/// Writes down foreign records that are new and gives back, by id, the hash under which each was known before.
+pub(crate) async fn remember(
+    db: &mut PgConnection,
+    group: &str,
+    ids: &[Uuid],
+    hashes: &[Vec<u8>],
+) -> sqlx::Result<Vec<(Uuid, Vec<u8>)>> {
+    let known = sqlx::query("select event_id, payload_hash from processed_events where consumer = $1 and event_id = any($2)")
+        .bind(group)
+        .bind(ids)
+        .fetch_all(&mut *db)
+        .await?;
+    sqlx::query(
+        "insert into processed_events (consumer, event_id, payload_hash)
+         select $1, f.id, f.hash from unnest($2::uuid[], $3::bytea[]) as f(id, hash) on conflict do nothing",
+    )
+    .bind(group)
+    .bind(ids)
+    .bind(hashes)
+    .execute(db)
+    .await?;
+    known.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Makes sure that every stream of the group has its row. A new group starts before the first record.
+pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream]) -> sqlx::Result<()> {
+    let (topics, partitions) = columns(streams);
+    sqlx::query(
+        "insert into progress (grp, topic, partition)
+         select $1, s.topic, s.partition from unnest($2::text[], $3::int[]) as s(topic, partition) on conflict do nothing",
+    )
+    .bind(group)
+    .bind(topics)
+    .bind(partitions)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn all(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<(Stream, Position)>> {
+    let rows = sqlx::query("select topic, partition, seq, last_id, kafka_offset from progress where grp = $1 order by topic, partition")
+        .bind(group)
+        .fetch_all(db)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((stream(row)?, Position { seq: row.try_get(2)?, last_id: row.try_get(3)?, kafka_offset: row.try_get(4)? })))
+        .collect()
+}
+
+fn stream(row: &PgRow) -> sqlx::Result<Stream> {
+    Ok(Stream { topic: row.try_get(0)?, partition: row.try_get(1)? })
+}
+
+/// Says that this instance lives, forgets those that do not, and counts the living.
+pub(crate) async fn join(db: &mut PgConnection, group: &str, instance: Uuid, lease_ms: i64) -> sqlx::Result<i64> {
+    sqlx::query("delete from members where grp = $1 and lease_until < clock_timestamp() - interval '1 minute'")
+        .bind(group)
+        .execute(&mut *db)
+        .await?;
+    sqlx::query(
+        "insert into members (grp, instance, lease_until) values ($1, $2, clock_timestamp() + $3 * interval '1 millisecond')
+         on conflict (grp, instance) do update set lease_until = excluded.lease_until",
+    )
+    .bind(group)
+    .bind(instance)
+    .bind(lease_ms)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query_scalar("select count(*) from members where grp = $1 and lease_until > clock_timestamp()").bind(group).fetch_one(db).await
+}
+
+/// Renews the leases this instance still has and gives back their partition numbers.
+pub(crate) async fn renew(db: &mut PgConnection, group: &str, instance: Uuid, lease_ms: i64) -> sqlx::Result<Vec<i32>> {
+    let mut partitions: Vec<i32> = sqlx::query_scalar(
+        "update progress set lease_until = clock_timestamp() + $3 * interval '1 millisecond' where grp = $1 and owner = $2 returning partition",
+    )
+    .bind(group)
+    .bind(instance)
+    .bind(lease_ms)
+    .fetch_all(db)
+    .await?;
+    partitions.sort_unstable();
+    partitions.dedup();
+    Ok(partitions)
+}
+
+/// Takes up to `limit` partition numbers that nobody holds, with all topics of the group.
+pub(crate) async fn claim(db: &mut PgConnection, group: &str, instance: Uuid, lease_ms: i64, limit: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "with free as (
+             select partition from progress where grp = $1
+             group by partition having bool_and(lease_until < clock_timestamp()) order by partition limit $4
+         ), locked as (
+             select p.topic, p.partition from progress p join free using (partition) where p.grp = $1
+             order by p.topic, p.partition for update of p skip locked
+         )
+         update progress p set owner = $2, lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+         from locked l
+         where p.grp = $1 and p.topic = l.topic and p.partition = l.partition and p.lease_until < clock_timestamp()",
+    )
+    .bind(group)
+    .bind(instance)
+    .bind(lease_ms)
+    .bind(limit)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Gives leases back: these partitions, and with `leave` the membership too.
+pub(crate) async fn give_back(db: &mut PgConnection, group: &str, instance: Uuid, partitions: &[i32], leave: bool) -> sqlx::Result<()> {
+    sqlx::query("update progress set owner = null, lease_until = '-infinity' where grp = $1 and owner = $2 and partition = any($3)")
+        .bind(group)
+        .bind(instance)
+        .bind(partitions)
+        .execute(&mut *db)
+        .await?;
+    if leave {
+        sqlx::query("delete from members where grp = $1 and instance = $2").bind(group).bind(instance).execute(db).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! The runner of a service: drains its queue, settles the batch, answers every caller after the commit.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rand::RngExt;
+use sqlx::PgPool;
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::{
+    Bus, Envelope, Error, Handler, Heard, Parked, Position, Record, Stream, Tasks, Trace,
+    batch::{self, Group},
+    clock,
+    fault::{Fault, is_unique_violation},
+    lease, meters::Meters, outbox, parking, progress, reader,
+    span::Processing,
+};
+
+/// Inputs in one transaction, at most.
+const BATCH_ROWS_MAX: usize = 1_024;
+/// Inputs that wait for the next batch, at most: calls and records each. A call beyond that is refused.
+const QUEUE_ROWS_MAX: usize = 4_096;
+/// Pause before a batch is tried again after an outage: doubles from the first to the last, full jitter.
+const RETRY_MS: (u64, u64) = (10, 2_000);
+
+/// What a group reads. The group's name is the service's.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    pub group: &'static str,
+    pub topics: &'static [&'static str],
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError<R> {
+    #[error(transparent)]
+    Refused(R),
+    /// The queue is full: try again a little later.
+    #[error("too much waits already")]
+    Busy,
+    /// The input could not be saved; it alone.
+    #[error("the request could not be applied")]
+    Failed,
+    /// The process is stopping.
+    #[error("stopping")]
+    Stopped,
+}
+
+/// The way into a service's handler. Cheap to clone.
+pub struct Runner<H: Handler> {
+    calls: mpsc::Sender<Item<H>>,
+    records: mpsc::Sender<Item<H>>,
+}
+
+impl<H: Handler> Clone for Runner<H> {
+    fn clone(&self) -> Self {
+        Self { calls: self.calls.clone(), records: self.records.clone() }
+    }
+}
+
+impl<H: Handler> Runner<H> {
+    /// Asks and waits for the commit. `id` is made once by the caller, so that repeated work has the same ids. Dropping the future gives up
+    /// the wait, not the work.
+    pub async fn call(&self, id: Uuid, key: String, trace: Trace, input: H::Input) -> Result<H::Answer, CallError<H::Refusal>> {
+        let (reply, answer) = oneshot::channel();
+        let envelope = Envelope { id, correlation: key.clone(), key, at: clock::now(), trace, input };
+        self.calls.try_send(Item::called(envelope, reply)).map_err(|full| match full {
+            mpsc::error::TrySendError::Full(_) => CallError::Busy,
+            mpsc::error::TrySendError::Closed(_) => CallError::Stopped,
+        })?;
+        answer.await.unwrap_or(Err(CallError::Stopped))
+    }
+
+    /// Brings in a timer or an outcome of the outside world: waits for room, then for the commit. `None` if it could not be applied.
+    pub async fn tell(&self, id: Uuid, key: String, correlation: String, trace: Trace, input: H::Input) -> Option<H::Answer> {
+        let (reply, answer) = oneshot::channel();
+        let envelope = Envelope { id, key, correlation, at: clock::now(), trace, input };
+        self.records.send(Item::called(envelope, reply)).await.ok()?;
+        match answer.await.ok()? {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                tracing::warn!(%error, %id, "an outcome was not applied");
+                None
+            }
+        }
+    }
+
+    pub(crate) async fn deliver(&self, item: Item<H>) -> bool {
+        self.records.send(item).await.is_ok()
+    }
+}
+
+/// Where an item comes from.
+pub(crate) enum Origin<H: Handler> {
+    Call(oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>),
+    /// A record that moves its stream from here to there.
+    Stream { record: Record, before: Position, after: Position, restart: reader::Restart },
+    /// A record once more, where dedupe is switched off.
+    Again(Record),
+    /// A parked record that is to be tried again.
+    Ready(Parked),
+    /// An early record that is tried again because its key moved.
+    Early(Parked),
+}
+
+pub(crate) enum Work<I> {
+    Input(Envelope<I>),
+    Ignored,
+    Poisoned(String),
+}
+
+pub(crate) struct Item<H: Handler> {
+    pub(crate) key: String,
+    pub(crate) work: Work<H::Input>,
+    pub(crate) origin: Origin<H>,
+    /// Ends with the item, after the commit.
+    _span: Option<Processing>,
+}
+
+impl<H: Handler> Item<H> {
+    fn called(envelope: Envelope<H::Input>, reply: oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>) -> Self {
+        Self { key: envelope.key.clone(), work: Work::Input(envelope), origin: Origin::Call(reply), _span: None }
+    }
+
+    pub(crate) fn heard(handler: &H, group: &'static str, record: Record, origin: Origin<H>) -> Self {
+        let key = record.key.clone();
+        let mut span = None;
+        let work = match handler.hear(&record) {
+            _ if record.type_name.is_empty() => Work::Poisoned("has no ce_type".to_owned()),
+            Heard::Input(input) => {
+                span = Processing::of(group, &record);
+                Work::Input(Envelope {
+                    id: record.id,
+                    key: key.clone(),
+                    at: clock::now(),
+                    correlation: record.correlation,
+                    trace: span.as_ref().map_or(record.trace, Processing::trace),
+                    input,
+                })
+            }
+            Heard::Ignored => Work::Ignored,
+            Heard::Undecodable(reason) => Work::Poisoned(reason),
+        };
+        Self { key, work, origin, _span: span }
+    }
+
+    pub(crate) fn input(&self) -> Option<&Envelope<H::Input>> {
+        match &self.work {
+            Work::Input(envelope) => Some(envelope),
+            Work::Ignored | Work::Poisoned(_) => None,
+        }
+    }
+
+    pub(crate) fn record(&self) -> Option<&Record> {
+        match &self.origin {
+            Origin::Call(_) => None,
+            Origin::Stream { record, .. } | Origin::Again(record) => Some(record),
+            Origin::Ready(row) | Origin::Early(row) => Some(&row.record),
+        }
+    }
+}
+
+/// Starts the runner of a service and the readers of what it subscribes to; on Kafka also the relay of what it says.
+pub async fn start<H: Handler>(
+    handler: H,
+    subscription: Subscription,
+    pool: PgPool,
+    bus: &Bus,
+    tasks: &Tasks,
+) -> Result<Runner<H>, Error> {
+    outbox::fix_partitions(&mut *pool.acquire().await?, bus.partitions()).await?;
+    let handler = Arc::new(handler);
+    let group = Arc::new(Group {
+        name: subscription.group,
+        instance: new_instance(),
+        partitions: bus.partitions(),
+        lease_ms: lease::LEASE_MS,
+    });
+    let meters = Arc::new(Meters::of(subscription.group));
+    let (calls, call_queue) = mpsc::channel(QUEUE_ROWS_MAX);
+    let (records, record_queue) = mpsc::channel(QUEUE_ROWS_MAX);
+    let runner = Runner { calls, records };
+    bus.carry(subscription.group, &pool, tasks).await?;
+    reader::start(&runner, &handler, &group, subscription, &pool, bus, &meters, tasks).await?;
+    let worker = Worker { handler, pool, group, meters, bus: bus.clone() };
+    let ending = tasks.clone();
+    tasks.spawn_last(async move { worker.run(call_queue, record_queue, ending).await });
+    Ok(runner)
+}
+
+#[expect(clippy::disallowed_methods, reason = "an instance is new at each start; nothing else is derived from its id")]
+fn new_instance() -> Uuid {
+    Uuid::new_v4()
+}
+
+struct Worker<H: Handler> {
+    handler: Arc<H>,
+    pool: PgPool,
+    group: Arc<Group>,
+    meters: Arc<Meters>,
+    bus: Bus,
+}
+
+impl<H: Handler> Worker<H> {
+    async fn run(self, mut calls: mpsc::Receiver<Item<H>>, mut records: mpsc::Receiver<Item<H>>, tasks: Tasks) {
+        loop {
+            let mut items = Vec::with_capacity(64);
+            tokio::select! {
+                biased;
+                Some(item) = calls.recv() => items.push(item),
+                Some(item) = records.recv() => items.push(item),
+                () = tasks.finishing(), if !calls.is_closed() => {
+                    calls.close();
+                    records.close();
+                    continue;
+                }
+                else => return,
+            }
+            // All that waits, never waiting for more; callers get no more than half of a batch while records wait too.
+            drain(&mut calls, &mut items, BATCH_ROWS_MAX / 2);
+            drain(&mut records, &mut items, BATCH_ROWS_MAX);
+            drain(&mut calls, &mut items, BATCH_ROWS_MAX);
+            self.settle_all(items).await;
+        }
+    }
+
+    /// Settles the items in order, in as few transactions as it takes: halves what cannot be saved until one item is left to blame.
+    async fn settle_all(&self, items: Vec<Item<H>>) {
+        let mut todo = vec![items];
+        let mut attempt = 0;
+        let mut looked_again = None;
+        while let Some(mut items) = todo.pop() {
+            let Err(fault) = self.try_once(&mut items).await else {
+                attempt = 0;
+                continue;
+            };
+            match fault {
+                Fault::Moved(streams) => match self.stored(&streams).await {
+                    Ok(stored) => {
+                        realign(&mut items, stored);
+                        todo.push(items);
+                    }
+                    Err(error) => {
+                        self.wait(&mut attempt, &error).await;
+                        todo.push(items);
+                    }
+                },
+                Fault::Panic { index, message } => {
+                    if let Some(item) = items.get_mut(index) {
+                        item.work = Work::Poisoned(format!("panicked: {message}"));
+                    }
+                    todo.push(items);
+                }
+                Fault::Blame(_) if items.len() > 1 => {
+                    let right = items.split_off(items.len() / 2);
+                    todo.push(right);
+                    todo.push(items);
+                }
+                Fault::Blame(error) if is_unique_violation(&error) && looked_again != Some(items[0].key.clone()) => {
+                    looked_again = Some(items[0].key.clone());
+                    todo.push(items);
+                }
+                Fault::Blame(error) => {
+                    items[0].work = Work::Poisoned(error.to_string());
+                    todo.push(items);
+                }
+                Fault::Away(error) => {
+                    self.wait(&mut attempt, &error).await;
+                    todo.push(items);
+                }
+            }
+        }
+    }
+
+    /// Waits before a batch is tried again: nobody's fault, so without end.
+    async fn wait(&self, attempt: &mut u32, error: &sqlx::Error) {
+        let (first, last) = RETRY_MS;
+        let ceiling = (first << (*attempt).min(16)).min(last);
+        let pause = rand::rng().random_range(1..=ceiling);
+        *attempt += 1;
+        tracing::warn!(r#type = "PROCESSING_ERROR", group = self.group.name, %error, pause_ms = pause, "a batch waits");
+        self.meters.retry();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+    }
+
+    async fn stored(&self, streams: &[Stream]) -> sqlx::Result<HashMap<Stream, Position>> {
+        let mut stored = progress::store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        stored.retain(|(stream, _)| streams.contains(stream));
+        Ok(stored.into_iter().collect())
+    }
+
+    /// One transaction. On success the items are gone: answered, or settled.
+    async fn try_once(&self, items: &mut Vec<Item<H>>) -> Result<(), Fault> {
+        for item in items.extract_if(.., |item| matches!((&item.work, &item.origin), (Work::Poisoned(_), Origin::Call(_)))) {
+            if let (Work::Poisoned(reason), Origin::Call(reply)) = (item.work, item.origin) {
+                tracing::error!(r#type = "PROCESSING_ERROR", group = self.group.name, key = item.key, reason, "an input could not be applied");
+                let _ = reply.send(Err(CallError::Failed));
+            }
+        }
+        if items.is_empty() {
+            return Ok(());
+        }
+        let mut db = self.pool.acquire().await.map_err(Fault::Away)?;
+        for item in items.iter() {
+            if let (Work::Poisoned(reason), Origin::Ready(row)) = (&item.work, &item.origin) {
+                parking::store::park_again(&mut db, row.id, reason).await?;
+            }
+        }
+        let refs: Vec<&Item<H>> = items.iter().collect();
+        let settled = batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs).await?;
+        drop(db);
+        self.handler.committed();
+        self.bus.wake(&settled.topics);
+        self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);
+
+        let mut answers: Vec<Option<Result<H::Answer, H::Refusal>>> = Vec::new();
+        answers.resize_with(items.len(), || None);
+        for (index, answer) in settled.answers {
+            if let Some(slot) = answers.get_mut(index) {
+                *slot = Some(answer);
+            }
+        }
+        for (item, answer) in items.drain(..).zip(answers) {
+            match (item.origin, answer) {
+                (Origin::Call(reply), Some(answer)) => {
+                    let _ = reply.send(answer.map_err(CallError::Refused));
+                }
+                (Origin::Ready(row), Some(Err(refusal))) => self.park_again(row.id, &refusal.to_string()).await,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn park_again(&self, id: i64, reason: &str) {
+        let Ok(mut db) = self.pool.acquire().await else { return };
+        if let Err(error) = parking::store::park_again(&mut db, id, reason).await {
+            tracing::warn!(%error, "a redriven record is not marked; it is tried again");
+        }
+    }
+}
+
+fn drain<T>(queue: &mut mpsc::Receiver<T>, items: &mut Vec<T>, limit: usize) {
+    while items.len() < limit
+        && let Ok(item) = queue.try_recv()
+    {
+        items.push(item);
+    }
+}
+
+/// Streams that are not where the batch thought: what is applied already is dropped, what goes on from the stored position stays, and behind
+/// a hole the reader starts again.
+fn realign<H: Handler>(items: &mut Vec<Item<H>>, mut stored: HashMap<Stream, Position>) {
+    items.retain(|item| {
+        let Origin::Stream { record, before, after, restart } = &item.origin else { return true };
+        let Some(position) = stored.get_mut(&record.stream) else { return true };
+        let next = (before.seq, before.last_id) == (position.seq, position.last_id) && after.kafka_offset >= position.kafka_offset;
+        if next {
+            *position = *after;
+        } else if after.seq > position.seq {
+            restart.ask(record.stream.clone());
+        }
+        next
+    });
+}

@@ -1,0 +1,311 @@
+//! The handler: commands of the saga, completed orders and calls, all decided against the same rows.
+
+use std::collections::BTreeSet;
+
+use contracts::{
+    Message,
+    common::v1::Line,
+    ids,
+    inventory::v1::{
+        InventoryFailed, InventoryReleased, InventoryReserved, Product, ProductUpserted, ReleaseStock, ReserveStock, StockAdjusted,
+    },
+    order::v1::OrderCompleted,
+};
+use messaging::{Decision, Envelope, Handler, Heard, News, Record};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    error::{Refusal, Unreadable},
+    reservation::{self, Ask, Said, State, Stock},
+    store::{self, Book},
+};
+
+/// The one warehouse there is.
+const WAREHOUSE: &str = "WH-01";
+
+pub(crate) struct Inventory;
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// About one reservation of an order.
+    Told {
+        order: Uuid,
+        reservation: Uuid,
+        ask: Ask,
+    },
+    /// A product as it is to be, its prices in order of currency.
+    Upsert(Product),
+    SetStock {
+        sku: String,
+        on_hand: i64,
+    },
+}
+
+impl Input {
+    /// What a message means here; `None` if nothing.
+    fn of(message: Message) -> Option<Result<Self, Unreadable>> {
+        match message {
+            Message::ReserveStock(told) => Some(Self::reserve(told)),
+            Message::ReleaseStock(told) => Some(Self::release(&told)),
+            // An order without a reservation has nothing to take.
+            Message::OrderCompleted(told) if !told.reservation_id.is_empty() => Some(Self::commit(&told)),
+            _ => None,
+        }
+    }
+
+    fn reserve(told: ReserveStock) -> Result<Self, Unreadable> {
+        let command = ids::parse(&told.command_id)?;
+        if let Some(Line { sku, quantity }) = told.lines.iter().find(|line| line.quantity < 1 || !is_plain(&line.sku)) {
+            return Err(Unreadable::Line { sku: sku.clone(), quantity: *quantity });
+        }
+        let ask = Ask::Reserve { command, lines: told.lines };
+        Ok(Self::Told { order: ids::parse(&told.order_id)?, reservation: reservation_of(command), ask })
+    }
+
+    fn release(told: &ReleaseStock) -> Result<Self, Unreadable> {
+        let undoes = ids::parse(&told.undoes)?;
+        let ask = Ask::Release { command: ids::parse(&told.command_id)?, undoes };
+        Ok(Self::Told { order: ids::parse(&told.order_id)?, reservation: reservation_of(undoes), ask })
+    }
+
+    fn commit(told: &OrderCompleted) -> Result<Self, Unreadable> {
+        let reservation = ids::parse(&told.reservation_id)?;
+        Ok(Self::Told { order: ids::parse(&told.order_id)?, reservation, ask: Ask::Commit })
+    }
+}
+
+fn is_plain(sku: &str) -> bool {
+    !sku.is_empty() && !sku.contains(char::is_control)
+}
+
+/// The reservation that this ReserveStock leads to.
+fn reservation_of(command: Uuid) -> Uuid {
+    ids::derive(command, "reservation")
+}
+
+impl Handler for Inventory {
+    type Input = Input;
+    /// What a SetStock leaves on the shelf; nobody asks for more.
+    type Answer = Option<Stock>;
+    type Refusal = Refusal;
+    type State = Book;
+
+    fn hear(&self, record: &Record) -> Heard<Input> {
+        match kit::hear(record, Input::of) {
+            Heard::Input(Ok(input)) => Heard::Input(input),
+            Heard::Input(Err(unreadable)) => Heard::Undecodable(unreadable.to_string()),
+            Heard::Ignored => Heard::Ignored,
+            Heard::Undecodable(reason) => Heard::Undecodable(reason),
+        }
+    }
+
+    async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
+        let mut upserted = BTreeSet::new();
+        let mut orders = BTreeSet::new();
+        let mut skus = BTreeSet::new();
+        for asked in batch {
+            match &asked.input {
+                Input::Told { order, .. } => _ = orders.insert(*order),
+                Input::Upsert(product) => _ = upserted.insert(product.sku.as_str()),
+                Input::SetStock { sku, .. } => _ = skus.insert(sku.as_str()),
+            }
+        }
+        let products = store::products(db, &upserted).await?;
+        let reservations = store::reservations(db, &orders).await?;
+        for asked in batch {
+            if let Input::Told { order, reservation, ask: Ask::Reserve { lines, .. } } = &asked.input
+                && reservations.get(&(*order, *reservation)).is_none()
+            {
+                skus.extend(lines.iter().map(|line| line.sku.as_str()));
+            }
+        }
+        for held in reservations.loaded().filter(|row| row.state == State::Held) {
+            skus.extend(held.lines.iter().map(|line| line.sku.as_str()));
+        }
+        let stock = store::stock(db, &skus).await?;
+        Ok(Book { products, reservations, stock })
+    }
+
+    fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<Option<Stock>>, Refusal> {
+        match &asked.input {
+            Input::Told { order, reservation, ask } => settle(book, *order, *reservation, ask),
+            Input::Upsert(product) => Ok(upsert(book, product)),
+            Input::SetStock { sku, on_hand } => set_stock(book, sku, *on_hand),
+        }
+    }
+
+    async fn save(&self, db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
+        store::save(db, &book).await
+    }
+}
+
+fn settle(book: &mut Book, order: Uuid, id: Uuid, ask: &Ask) -> Result<Decision<Option<Stock>>, Refusal> {
+    let turn = reservation::settle(book.reservations.get(&(order, id)), ask, &|sku: &str| book.stock.get(sku).copied())?;
+    for (sku, stock) in turn.stock {
+        book.stock.put(sku, stock);
+    }
+    if let Some(row) = turn.row {
+        book.reservations.put((order, id), row);
+    }
+    Ok(Decision::new(None, news_of(order, id, ask, turn.said).into_iter().collect()))
+}
+
+fn news_of(order: Uuid, reservation: Uuid, ask: &Ask, said: Said) -> Option<News> {
+    let (Ask::Reserve { command, .. } | Ask::Release { command, .. }) = ask else { return None };
+    let (order_id, command_id, reservation_id) = (order.to_string(), command.to_string(), reservation.to_string());
+    match said {
+        Said::Reserved(lines) => {
+            let warehouse = WAREHOUSE.to_owned();
+            Some(kit::news(order, InventoryReserved { order_id, command_id, reservation_id, reservations: lines, warehouse }))
+        }
+        Said::Failed(no) => Some(kit::news(order, InventoryFailed { order_id, command_id, reason: no.reason, sku: no.sku })),
+        Said::Released => Some(kit::news(order, InventoryReleased { order_id, command_id, reservation_id })),
+        Said::Nothing => None,
+    }
+}
+
+/// The same product again is no news, so a call that is repeated after a lost answer says nothing twice.
+fn upsert(book: &mut Book, product: &Product) -> Decision<Option<Stock>> {
+    let Product { sku, name, prices } = product.clone();
+    match book.products.get(&sku) {
+        Some(known) if known == product => return Decision::quiet(None),
+        Some(_) => {}
+        None => book.stock.put(sku.clone(), Stock::default()),
+    }
+    book.products.put(sku.clone(), product.clone());
+    Decision::new(None, vec![kit::news(&product.sku, ProductUpserted { sku, name, prices })])
+}
+
+fn set_stock(book: &mut Book, sku: &str, on_hand: i64) -> Result<Decision<Option<Stock>>, Refusal> {
+    let before = *book.stock.get(sku).ok_or_else(|| Refusal::UnknownSku { sku: sku.to_owned() })?;
+    let after = before.counted(sku, on_hand)?;
+    if after == before {
+        return Ok(Decision::quiet(Some(after)));
+    }
+    book.stock.put(sku.to_owned(), after);
+    let news = StockAdjusted { sku: sku.to_owned(), on_hand: after.on_hand, reserved: after.reserved };
+    Ok(Decision::new(Some(after), vec![kit::news(sku, news)]))
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::rows::Rows;
+
+    fn id(n: u128) -> Uuid {
+        Uuid::from_u128(n)
+    }
+
+    fn book(on_hand: i64) -> Book {
+        Book {
+            products: Rows::stored([]),
+            reservations: Rows::stored([]),
+            stock: Rows::stored([("a".to_owned(), Stock { on_hand, reserved: 0 })]),
+        }
+    }
+
+    fn asked(input: Input) -> Envelope<Input> {
+        let (id, key) = (id(99), "key".to_owned());
+        Envelope { id, correlation: key.clone(), key, at: OffsetDateTime::UNIX_EPOCH, trace: messaging::Trace::default(), input }
+    }
+
+    fn message(message: impl Into<Message>) -> Envelope<Input> {
+        asked(Input::of(message.into()).unwrap().unwrap())
+    }
+
+    fn reserve(order: u128, quantity: i32) -> Envelope<Input> {
+        let lines = vec![Line { sku: "a".to_owned(), quantity }];
+        message(ReserveStock { order_id: id(order).to_string(), command_id: id(order + 1).to_string(), lines })
+    }
+
+    fn release(order: u128) -> Envelope<Input> {
+        let undoes = id(order + 1).to_string();
+        message(ReleaseStock { order_id: id(order).to_string(), command_id: id(order + 2).to_string(), undoes })
+    }
+
+    fn completed(order: u128) -> Envelope<Input> {
+        let reservation_id = reservation_of(id(order + 1)).to_string();
+        message(OrderCompleted { order_id: id(order).to_string(), reservation_id, ..OrderCompleted::default() })
+    }
+
+    /// The short names of what is said.
+    fn said(book: &mut Book, asked: &Envelope<Input>) -> Vec<&'static str> {
+        let decision = Inventory.decide(book, asked).unwrap();
+        decision.news.iter().map(|news| news.type_name.rsplit('.').next().unwrap()).collect()
+    }
+
+    fn stock(book: &Book) -> (i64, i64) {
+        book.stock.get("a").map(|stock| (stock.on_hand, stock.reserved)).unwrap()
+    }
+
+    #[test]
+    fn orders_of_one_batch_see_what_those_before_them_took() {
+        let mut book = book(5);
+        assert_eq!(said(&mut book, &reserve(10, 3)), ["InventoryReserved"]);
+        assert_eq!(said(&mut book, &reserve(20, 3)), ["InventoryFailed"]);
+        assert_eq!(said(&mut book, &release(10)), ["InventoryReleased"]);
+        assert_eq!(said(&mut book, &reserve(30, 5)), ["InventoryReserved"]);
+        assert_eq!(said(&mut book, &completed(30)), Vec::<&str>::new());
+        assert_eq!(stock(&book), (0, 0));
+        assert_eq!(book.reservations.fresh().len(), 3);
+    }
+
+    #[test]
+    fn repeats_have_no_effect() {
+        let mut book = book(5);
+        for _ in 0..2 {
+            assert_eq!(said(&mut book, &reserve(10, 3)), ["InventoryReserved"]);
+            assert_eq!(stock(&book), (5, 3));
+        }
+        for _ in 0..2 {
+            assert!(said(&mut book, &completed(10)).is_empty());
+            assert_eq!(stock(&book), (2, 0));
+        }
+    }
+
+    #[test]
+    fn a_refusal_leaves_the_rows_as_they_were() {
+        let mut book = book(5);
+        assert_eq!(Inventory.decide(&mut book, &completed(10)).unwrap_err(), Refusal::NotYet);
+        said(&mut book, &release(10));
+        assert_eq!(Inventory.decide(&mut book, &completed(10)).unwrap_err(), Refusal::Undone);
+        assert_eq!(stock(&book), (5, 0));
+        assert!(book.stock.updated().is_empty());
+    }
+
+    #[test]
+    fn a_new_product_starts_with_nothing_and_the_same_again_is_no_news() {
+        let mut book = book(5);
+        let product = || asked(Input::Upsert(Product { sku: "new".to_owned(), name: "New".to_owned(), prices: Vec::new() }));
+        assert_eq!(said(&mut book, &product()), ["ProductUpserted"]);
+        assert_eq!(book.stock.get("new"), Some(&Stock::default()));
+        assert!(said(&mut book, &product()).is_empty());
+    }
+
+    #[test]
+    fn stock_is_set_by_hand_where_there_is_a_product() {
+        let mut book = book(5);
+        let set = |sku: &str, on_hand| asked(Input::SetStock { sku: sku.to_owned(), on_hand });
+        said(&mut book, &reserve(10, 3));
+        assert_eq!(said(&mut book, &set("a", 3)), ["StockAdjusted"]);
+        assert!(said(&mut book, &set("a", 3)).is_empty());
+        assert!(matches!(Inventory.decide(&mut book, &set("a", 2)), Err(Refusal::BelowReserved { .. })));
+        assert!(matches!(Inventory.decide(&mut book, &set("b", 2)), Err(Refusal::UnknownSku { .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart_from_what_is_of_no_interest() {
+        let bad = |quantity, sku: &str| ReserveStock {
+            order_id: id(1).to_string(),
+            command_id: id(2).to_string(),
+            lines: vec![Line { sku: sku.to_owned(), quantity }],
+        };
+        for told in [bad(0, "a"), bad(-1, "a"), bad(1, ""), bad(1, "a\u{1f}b"), ReserveStock::default()] {
+            assert!(Input::of(told.into()).is_some_and(|read| read.is_err()));
+        }
+        assert!(Input::of(OrderCompleted::default().into()).is_none());
+    }
+}

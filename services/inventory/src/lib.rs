@@ -1,0 +1,25 @@
+//! Inventory: products, their stock, and what orders have set aside of it.
+//!
+//! A saga asks with ReserveStock and ReleaseStock; a reservation is committed when the order completes. The rules are pure, in
+//! `reservation.rs`; `events.rs` carries them out, a batch at a time; `grpc.rs` lets callers ask.
+
+mod error;
+mod events;
+mod grpc;
+mod reservation;
+mod rows;
+mod store;
+
+use contracts::topic;
+use messaging::Subscription;
+
+/// The tables of this service, for its own database.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/inventory");
+
+const SUBSCRIPTION: Subscription = Subscription { group: "inventory", topics: &[topic::INVENTORY_COMMANDS, topic::ORDER_EVENTS] };
+
+/// Starts the service; it ends with the room's tasks.
+pub async fn start(room: kit::Room) -> anyhow::Result<grpc::Routes> {
+    let runner = messaging::start(events::Inventory, SUBSCRIPTION, room.pool.clone(), &room.bus, &room.tasks).await?;
+    Ok(grpc::routes(runner, room.pool))
+}

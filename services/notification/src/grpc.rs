@@ -1,0 +1,64 @@
+//! The gRPC door of notification: decode, one look, encode.
+
+use contracts::notification::v1::{
+    ListNotificationsRequest, ListNotificationsResponse, Notification,
+    notification_service_server::{NotificationService, NotificationServiceServer},
+};
+use sqlx::PgPool;
+pub(crate) use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use crate::store::{self, Seen};
+
+pub(crate) fn routes(pool: PgPool) -> Routes {
+    Routes::new(NotificationServiceServer::new(Door { pool }))
+}
+
+struct Door {
+    pool: PgPool,
+}
+
+#[tonic::async_trait]
+impl NotificationService for Door {
+    async fn list_notifications(
+        &self,
+        request: Request<ListNotificationsRequest>,
+    ) -> Result<Response<ListNotificationsResponse>, Status> {
+        let ListNotificationsRequest { page_size, page_token, order_id } = request.into_inner();
+        let page = kit::grpc::page(page_size, &page_token)?;
+        let before = match &page.after {
+            Some(no) => {
+                no.parse::<i64>().map_err(|_| kit::grpc::invalid("page_token", "is not a token of this list", "BAD_PAGE_TOKEN"))?
+            }
+            None => i64::MAX,
+        };
+        // One more than is shown tells whether there is another page.
+        let limit = page.size + 1;
+        let seen = match order_id.as_str() {
+            "" => store::list(&self.pool, before, limit).await,
+            id => store::list_of_order(&self.pool, kit::grpc::order_id(id)?, before, limit).await,
+        };
+        let seen = seen.map_err(kit::grpc::internal)?;
+        let shown = usize::try_from(page.size).unwrap_or(usize::MAX);
+        let next_page_token = match seen.len() > shown {
+            true => seen.get(shown - 1).map(|last| kit::grpc::page_token(&last.no.to_string())).unwrap_or_default(),
+            false => String::new(),
+        };
+        let notifications = seen.into_iter().take(shown).map(Notification::from).collect();
+        Ok(Response::new(ListNotificationsResponse { notifications, next_page_token }))
+    }
+}
+
+impl From<Seen> for Notification {
+    fn from(seen: Seen) -> Self {
+        Self {
+            notification_id: seen.id.to_string(),
+            order_id: seen.order_id.to_string(),
+            customer_id: seen.customer_id,
+            kind: seen.kind,
+            channel: seen.channel,
+            text: seen.text,
+            sent_at: Some(contracts::time::to_proto(seen.sent_at)),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+use contracts::{
+    inventory::v1::{InventoryFailed, InventoryReleased, InventoryReserved},
+    order::v1::{OrderCancelRequested, OrderCancelled, OrderCompleted, OrderConfirmRefused, OrderFailed, OrderItem},
+    payment::v1::{PaymentFailed, PaymentRefundFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided},
+    shipping::v1::{ShippingCancelled, ShippingFailed, ShippingScheduled},
+};
+use saga::State;
+
+use super::*;
+use crate::checkout::CHECKOUT;
+
+const ORDER: Uuid = Uuid::from_u128(0x0190_d3a8_7c1e_7000_8000_0000_0000_0001);
+
+/// One saga, played message by message.
+struct Play {
+    saga: Option<Instance>,
+    at: OffsetDateTime,
+}
+
+impl Play {
+    /// Of an order that was just created.
+    fn new() -> (Self, Vec<String>) {
+        let mut play = Self { saga: None, at: OffsetDateTime::UNIX_EPOCH };
+        let news = play.hear(created());
+        (play, names(&news))
+    }
+
+    /// Before the step of this number is answered.
+    fn at_step(step: usize) -> Self {
+        let (mut play, _) = Self::new();
+        for answer in [Self::charged, Self::reserved, Self::scheduled].into_iter().take(step) {
+            let message = answer(&play);
+            play.hear(message);
+        }
+        play
+    }
+
+    fn hear(&mut self, message: impl Into<Message>) -> Vec<Message> {
+        let message = message.into();
+        let payload = Bytes::from(message.encode());
+        let (order_id, means) = checkout::hear(message, &payload).expect("sagas listen to it").expect("has an order id");
+        let trace = Trace::default();
+        let turn = match (&self.saga, &means) {
+            (None, Means::Created { definition, payload }) => {
+                Instance::start(order_id, definition, payload.clone(), self.at, &trace)
+            }
+            (None, _) => panic!("not started"),
+            (Some(saga), _) => saga.hear(&means, self.at, &trace),
+        };
+        self.take(turn.expect("is decided"))
+    }
+
+    fn due(&mut self) -> Vec<Message> {
+        let deadline_at = self.saga().deadline_at.expect("waits for an answer");
+        let turn = self.saga().due(deadline_at, deadline_at).expect("is decided");
+        self.at = deadline_at;
+        self.take(turn)
+    }
+
+    fn take(&mut self, turn: Option<Turn>) -> Vec<Message> {
+        let Some((saga, news)) = turn else { return Vec::new() };
+        self.saga = Some(saga);
+        news
+    }
+
+    fn saga(&self) -> &Instance {
+        self.saga.as_ref().expect("is started")
+    }
+
+    fn state(&self) -> State {
+        self.saga().progress.state()
+    }
+
+    fn do_id(&self, step: usize) -> String {
+        Command::Do { step, attempt: 1 }.id(&CHECKOUT, self.saga().saga_id).to_string()
+    }
+
+    fn undo_id(&self, step: usize) -> String {
+        Command::Undo { step, attempt: 1 }.id(&CHECKOUT, self.saga().saga_id).to_string()
+    }
+
+    fn close_id(&self) -> String {
+        Command::Close.id(&CHECKOUT, self.saga().saga_id).to_string()
+    }
+
+    fn charged(&self) -> Message {
+        PaymentSucceeded {
+            order_id: ORDER.to_string(),
+            command_id: self.do_id(0),
+            payment_id: "pay-1".into(),
+            amount: 2405,
+            currency: "USD".into(),
+            ..Default::default()
+        }
+        .into()
+    }
+
+    fn declined(&self) -> Message {
+        PaymentFailed {
+            order_id: ORDER.to_string(),
+            command_id: self.do_id(0),
+            reason: "CARD_DECLINED".into(),
+            ..Default::default()
+        }
+        .into()
+    }
+
+    fn reserved(&self) -> Message {
+        let (order_id, command_id) = (ORDER.to_string(), self.do_id(1));
+        InventoryReserved { order_id, command_id, reservation_id: "res-1".into(), ..Default::default() }.into()
+    }
+
+    fn out_of_stock(&self) -> Message {
+        let (order_id, command_id) = (ORDER.to_string(), self.do_id(1));
+        InventoryFailed { order_id, command_id, reason: "OUT_OF_STOCK".into(), sku: "SKU-EMPTY".into() }.into()
+    }
+
+    fn scheduled(&self) -> Message {
+        let (order_id, command_id) = (ORDER.to_string(), self.do_id(2));
+        ShippingScheduled { order_id, command_id, shipment_id: "ship-1".into(), ..Default::default() }.into()
+    }
+
+    fn unshippable(&self) -> Message {
+        let (order_id, command_id) = (ORDER.to_string(), self.do_id(2));
+        ShippingFailed { order_id, command_id, reason: "UNSHIPPABLE".into(), ..Default::default() }.into()
+    }
+
+    fn completed(&self) -> Message {
+        OrderCompleted { order_id: ORDER.to_string(), command_id: self.do_id(3), ..Default::default() }.into()
+    }
+
+    fn confirm_refused(&self) -> Message {
+        OrderConfirmRefused { order_id: ORDER.to_string(), command_id: self.do_id(3), ..Default::default() }.into()
+    }
+
+    fn refunded(&self) -> Message {
+        let (order_id, command_id) = (ORDER.to_string(), self.undo_id(0));
+        PaymentRefunded { order_id, command_id, amount: 2405, currency: "USD".into(), ..Default::default() }.into()
+    }
+
+    fn voided(&self) -> Message {
+        PaymentVoided { order_id: ORDER.to_string(), command_id: self.undo_id(0), ..Default::default() }.into()
+    }
+
+    fn refund_refused(&self) -> Message {
+        let (order_id, command_id) = (ORDER.to_string(), self.undo_id(0));
+        PaymentRefundFailed { order_id, command_id, reason: "TOO_OLD".into(), ..Default::default() }.into()
+    }
+
+    fn released(&self) -> Message {
+        InventoryReleased { order_id: ORDER.to_string(), command_id: self.undo_id(1), ..Default::default() }.into()
+    }
+
+    fn unscheduled(&self) -> Message {
+        ShippingCancelled { order_id: ORDER.to_string(), command_id: self.undo_id(2), ..Default::default() }.into()
+    }
+
+    fn failed(&self) -> Message {
+        OrderFailed { order_id: ORDER.to_string(), command_id: self.close_id(), ..Default::default() }.into()
+    }
+
+    fn cancelled(&self) -> Message {
+        OrderCancelled { order_id: ORDER.to_string(), command_id: self.close_id(), ..Default::default() }.into()
+    }
+}
+
+fn created() -> OrderCreated {
+    OrderCreated {
+        order_id: ORDER.to_string(),
+        customer_id: "c-1".into(),
+        currency: "USD".into(),
+        total: 2405,
+        items: vec![OrderItem { sku: "SKU-123".into(), quantity: 2, unit_price: Some(1200) }],
+        payment_token: "tok".into(),
+        definition: "checkout".into(),
+    }
+}
+
+fn cancel() -> Message {
+    OrderCancelRequested { order_id: ORDER.to_string(), reason: "changed my mind".into(), ..Default::default() }.into()
+}
+
+/// Names of the messages; a fact for the timeline is `+` and its event.
+fn names(news: &[Message]) -> Vec<String> {
+    let name = |message: &Message| match message {
+        Message::RecordProgress(fact) => format!("+{}", fact.event),
+        other => other.type_name().rsplit('.').next().unwrap_or_default().to_owned(),
+    };
+    news.iter().map(name).collect()
+}
+
+/// Hears what `answer` makes of the saga as it stands.
+fn then(play: &mut Play, answer: fn(&Play) -> Message) -> Vec<String> {
+    let message = answer(play);
+    names(&play.hear(message))
+}
+
+#[test]
+fn happy_path_news_in_order() {
+    let (mut play, news) = Play::new();
+    assert_eq!(news, ["+SagaStarted", "ChargePayment", "SagaStarted"]);
+    assert_eq!(then(&mut play, Play::charged), ["+PaymentSucceeded", "ReserveStock"]);
+    assert_eq!(then(&mut play, Play::reserved), ["+InventoryReserved", "ScheduleShipment"]);
+    assert_eq!(then(&mut play, Play::scheduled), ["+ShippingScheduled", "ConfirmOrder"]);
+    assert_eq!(then(&mut play, Play::completed), ["SagaCompleted"]);
+    assert_eq!((play.state(), play.saga().deadline_at, play.saga().version), (State::Done, None, 5));
+}
+
+#[test]
+fn commands_carry_what_was_ordered_and_what_was_answered() {
+    let mut play = Play { saga: None, at: OffsetDateTime::UNIX_EPOCH };
+    let Some(Message::ChargePayment(charge)) = play.hear(created()).into_iter().nth(1) else { panic!("no charge") };
+    assert_eq!((charge.amount, charge.currency.as_str(), charge.payment_token.as_str()), (2405, "USD", "tok"));
+    assert_eq!(charge.command_id, play.do_id(0));
+    let charged = play.charged();
+    let Some(Message::ReserveStock(reserve)) = play.hear(charged).pop() else { panic!("no reserve") };
+    assert_eq!((reserve.lines[0].sku.as_str(), reserve.lines[0].quantity), ("SKU-123", 2));
+    let reserved = play.reserved();
+    let Some(Message::ScheduleShipment(schedule)) = play.hear(reserved).pop() else { panic!("no schedule") };
+    assert_eq!((schedule.customer_id.as_str(), schedule.lines.len()), ("c-1", 1));
+    let scheduled = play.scheduled();
+    let Some(Message::ConfirmOrder(confirm)) = play.hear(scheduled).pop() else { panic!("no confirm") };
+    assert_eq!((confirm.reservation_id.as_str(), confirm.shipment_id.as_str()), ("res-1", "ship-1"));
+}
+
+#[test]
+fn declined_charge_closes_at_once() {
+    let mut play = Play::at_step(0);
+    let declined = play.declined();
+    let news = play.hear(declined);
+    assert_eq!(names(&news), ["+PaymentFailed", "CloseOrder"]);
+    let Some(Message::CloseOrder(close)) = news.last() else { panic!("no close") };
+    assert_eq!((close.reason.as_str(), close.refunded_amount), ("CARD_DECLINED", 0));
+    assert_eq!(then(&mut play, Play::failed), ["SagaCompleted"]);
+    assert_eq!(play.state(), State::Undone);
+}
+
+#[test]
+fn stock_out_refunds_the_charge() {
+    let mut play = Play::at_step(1);
+    let news = then(&mut play, Play::out_of_stock);
+    assert_eq!(news, ["+InventoryFailed", "+SagaCompensating", "SagaCompensating", "RefundPayment"]);
+    let refunded = play.refunded();
+    let news = play.hear(refunded);
+    assert_eq!(names(&news), ["+PaymentRefunded", "CloseOrder"]);
+    let Some(Message::CloseOrder(close)) = news.last() else { panic!("no close") };
+    assert_eq!((close.reason.as_str(), close.refunded_amount), ("OUT_OF_STOCK", 2405));
+    assert_eq!(then(&mut play, Play::failed), ["SagaCompleted"]);
+}
+
+#[test]
+fn unshippable_releases_the_stock_and_refunds() {
+    let mut play = Play::at_step(2);
+    let news = then(&mut play, Play::unshippable);
+    assert_eq!(news, ["+ShippingFailed", "+SagaCompensating", "SagaCompensating", "ReleaseStock"]);
+    assert_eq!(then(&mut play, Play::released), ["+InventoryReleased", "RefundPayment"]);
+    assert_eq!(then(&mut play, Play::refunded), ["+PaymentRefunded", "CloseOrder"]);
+    assert_eq!(then(&mut play, Play::failed), ["SagaCompleted"]);
+}
+
+#[test]
+fn a_refused_confirm_undoes_everything() {
+    let mut play = Play::at_step(3);
+    assert_eq!(then(&mut play, Play::confirm_refused), ["+SagaCompensating", "SagaCompensating", "CancelShipment"]);
+    assert_eq!(then(&mut play, Play::unscheduled), ["+ShippingCancelled", "ReleaseStock"]);
+    assert_eq!(then(&mut play, Play::released), ["+InventoryReleased", "RefundPayment"]);
+    assert_eq!(then(&mut play, Play::refunded), ["+PaymentRefunded", "CloseOrder"]);
+    assert_eq!(play.saga().reason, "CONFIRM_REFUSED");
+}
+
+#[test]
+fn a_cancel_at_each_point_undoes_what_may_be_done() {
+    for (step, first_undo) in [(0, "RefundPayment"), (1, "ReleaseStock"), (2, "CancelShipment"), (3, "CancelShipment")] {
+        let mut play = Play::at_step(step);
+        assert_eq!(
+            names(&play.hear(cancel())),
+            ["+SagaCompensating", "SagaCompensating", first_undo],
+            "before step {step} is answered"
+        );
+        if step >= 2 {
+            then(&mut play, Play::unscheduled);
+        }
+        if step >= 1 {
+            then(&mut play, Play::released);
+        }
+        let refunded = if step == 0 { Play::voided } else { Play::refunded };
+        let message = refunded(&play);
+        let Some(Message::CloseOrder(close)) = play.hear(message).pop() else { panic!("no close") };
+        assert_eq!((close.reason.as_str(), close.refunded_amount), ("changed my mind", if step == 0 { 0 } else { 2405 }));
+        assert_eq!(then(&mut play, Play::cancelled), ["SagaCompleted"]);
+        assert_eq!(play.state(), State::Undone);
+    }
+}
+
+#[test]
+fn an_undo_names_the_command_it_undoes() {
+    let mut play = Play::at_step(0);
+    let Some(Message::RefundPayment(refund)) = play.hear(cancel()).pop() else { panic!("no refund") };
+    assert_eq!((refund.command_id, refund.undoes), (play.undo_id(0), play.do_id(0)));
+}
+
+#[test]
+fn a_cancel_comes_too_late_behind_the_pivot() {
+    let mut play = Play::at_step(3);
+    then(&mut play, Play::completed);
+    assert!(play.hear(cancel()).is_empty());
+    assert_eq!(play.state(), State::Done);
+}
+
+#[test]
+fn a_late_refusal_of_the_confirm_is_ignored() {
+    let mut play = Play::at_step(3);
+    play.hear(cancel());
+    assert!(then(&mut play, Play::confirm_refused).is_empty());
+}
+
+#[test]
+fn repeated_and_foreign_answers_are_ignored() {
+    let mut play = Play::at_step(2);
+    let before = play.saga().clone();
+    assert!(play.hear(created()).is_empty());
+    for again in [Play::charged, Play::reserved, Play::declined, Play::refunded, Play::completed, Play::failed] {
+        assert!(then(&mut play, again).is_empty());
+    }
+    for command_id in ["", "x", "0190d3a8-7c1e-7000-8000-00000000ffff"] {
+        let foreign = ShippingScheduled { order_id: ORDER.to_string(), command_id: command_id.into(), ..Default::default() };
+        assert!(play.hear(foreign).is_empty());
+    }
+    assert_eq!(*play.saga(), before);
+}
+
+#[test]
+fn a_charge_that_lands_after_the_cancel_is_told_once_and_changes_nothing_else() {
+    let mut play = Play::at_step(0);
+    play.hear(cancel());
+    let progress = play.saga().progress.clone();
+    assert_eq!(then(&mut play, Play::charged), ["+PaymentSucceeded"]);
+    assert!(then(&mut play, Play::charged).is_empty());
+    assert_eq!(play.saga().progress, progress);
+    assert_eq!(then(&mut play, Play::refunded), ["+PaymentRefunded", "CloseOrder"]);
+}
+
+#[test]
+fn a_refused_refund_needs_a_person() {
+    let mut play = Play::at_step(1);
+    play.hear(cancel());
+    then(&mut play, Play::released);
+    let news = then(&mut play, Play::refund_refused);
+    assert_eq!(news, ["+PaymentRefundFailed", "+SagaNeedsAttention", "SagaNeedsAttention"]);
+    assert_eq!((play.state(), play.saga().deadline_at), (State::NeedsAttention, None));
+    assert_eq!(attention(&CHECKOUT, &play.saga().progress), "RefundPayment is refused");
+}
+
+#[test]
+fn deadlines_ask_again_with_the_same_command_id_until_the_budget_is_spent() {
+    let mut play = Play::at_step(0);
+    let mut waits = Vec::new();
+    for _ in 0..CHECKOUT.resends_max {
+        let asked_at = play.at;
+        let news = play.due();
+        let [Message::ChargePayment(charge)] = &news[..] else { panic!("{news:?}") };
+        assert_eq!(charge.command_id, play.do_id(0));
+        waits.push((play.at - asked_at).whole_milliseconds());
+    }
+    assert!(waits.iter().all(|wait| (i128::from(DEADLINE_FIRST_MS)..=i128::from(DEADLINE_MAX_MS)).contains(wait)), "{waits:?}");
+    assert_eq!(names(&play.due()), ["+SagaNeedsAttention", "SagaNeedsAttention"]);
+    assert_eq!(attention(&CHECKOUT, &play.saga().progress), "ChargePayment has no answer");
+    assert_eq!(then(&mut play, Play::charged), ["+PaymentSucceeded", "+SagaResumed", "ReserveStock"]);
+    assert_eq!(play.state(), State::Running);
+}
+
+#[test]
+fn a_deadline_that_is_not_the_sagas_any_more_does_nothing() {
+    let mut play = Play::at_step(0);
+    let old = play.saga().deadline_at.expect("asked");
+    play.at += Duration::seconds(1);
+    then(&mut play, Play::charged);
+    assert_eq!(play.saga().due(old, old).expect("is decided"), None);
+}
+
+#[test]
+fn a_definition_that_is_not_known_waits() {
+    let started = Instance::start(ORDER, "checkin", Bytes::new(), OffsetDateTime::UNIX_EPOCH, &Trace::default());
+    assert!(matches!(started, Err(Refusal::UnknownDefinition)));
+}

@@ -1,0 +1,230 @@
+//! Every SQL statement of the orchestrator.
+
+use bytes::Bytes;
+use messaging::Trace;
+use saga::{Definition, Progress};
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    checkout,
+    events::Book,
+    instance::{Instance, Kept},
+};
+
+macro_rules! columns {
+    () => {
+        "order_id, saga_id, definition, definition_version, created, progress, state, payment_id, reservation_id, shipment_id,
+         refunded_amount, reason, deadline_at, traceparent, tracestate, started_at, updated_at, version"
+    };
+}
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct Row {
+    pub(crate) order_id: Uuid,
+    pub(crate) saga_id: Uuid,
+    pub(crate) definition: String,
+    pub(crate) definition_version: i32,
+    created: Vec<u8>,
+    progress: String,
+    pub(crate) state: String,
+    payment_id: String,
+    reservation_id: String,
+    shipment_id: String,
+    refunded_amount: i64,
+    pub(crate) reason: String,
+    pub(crate) deadline_at: Option<OffsetDateTime>,
+    traceparent: Option<String>,
+    tracestate: Option<String>,
+    pub(crate) started_at: OffsetDateTime,
+    pub(crate) updated_at: OffsetDateTime,
+    version: i64,
+}
+
+impl Row {
+    /// `None` where this binary does not know the definition, or can't read how the saga stands.
+    pub(crate) fn known(&self) -> Option<(&'static Definition, Progress)> {
+        let definition = checkout::definition(&self.definition, self.definition_version)?;
+        let progress: Progress = self.progress.parse().ok()?;
+        (progress.steps.len() == definition.steps.len()).then_some((definition, progress))
+    }
+
+    fn instance(self) -> Result<Instance, Uuid> {
+        let (definition, progress) = self.known().ok_or(self.order_id)?;
+        Ok(Instance {
+            order_id: self.order_id,
+            saga_id: self.saga_id,
+            definition,
+            created: Bytes::from(self.created),
+            progress,
+            kept: Kept {
+                payment_id: self.payment_id,
+                reservation_id: self.reservation_id,
+                shipment_id: self.shipment_id,
+                refunded_amount: self.refunded_amount,
+            },
+            reason: self.reason,
+            deadline_at: self.deadline_at,
+            trace: Trace { parent: self.traceparent, state: self.tracestate },
+            started_at: self.started_at,
+            updated_at: self.updated_at,
+            version: self.version,
+        })
+    }
+}
+
+/// Loads and locks the sagas of these orders, which must be sorted.
+pub(crate) async fn load(db: &mut PgConnection, order_ids: &[Uuid]) -> sqlx::Result<Book> {
+    let rows: Vec<Row> =
+        sqlx::query_as(concat!("select ", columns!(), " from sagas where order_id = any($1) order by order_id for no key update"))
+            .bind(order_ids)
+            .fetch_all(db)
+            .await?;
+    let mut book = Book::default();
+    for row in rows {
+        match row.instance() {
+            Ok(saga) => {
+                book.sagas.insert(saga.order_id, saga);
+            }
+            Err(order_id) => {
+                book.unknown.insert(order_id);
+            }
+        }
+    }
+    Ok(book)
+}
+
+/// What every row has of one field, for `unnest`.
+fn each<'a, T>(sagas: &[&'a Instance], of: impl Fn(&'a Instance) -> T) -> Vec<T> {
+    sagas.iter().map(|saga| of(saga)).collect()
+}
+
+pub(crate) async fn insert(db: &mut PgConnection, sagas: &[&Instance]) -> sqlx::Result<()> {
+    if sagas.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "insert into sagas (",
+        columns!(),
+        ") select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::int[], $5::bytea[], $6::text[], $7::text[], $8::text[],
+             $9::text[], $10::text[], $11::bigint[], $12::text[], $13::timestamptz[], $14::text[], $15::text[], $16::timestamptz[],
+             $17::timestamptz[], $18::bigint[])"
+    ))
+    .bind(each(sagas, |saga| saga.order_id))
+    .bind(each(sagas, |saga| saga.saga_id))
+    .bind(each(sagas, |saga| saga.definition.name))
+    .bind(each(sagas, |saga| saga.definition.version))
+    .bind(each(sagas, |saga| &saga.created[..]))
+    .bind(each(sagas, |saga| saga.progress.to_string()))
+    .bind(each(sagas, |saga| saga.progress.state().as_str()))
+    .bind(each(sagas, |saga| saga.kept.payment_id.as_str()))
+    .bind(each(sagas, |saga| saga.kept.reservation_id.as_str()))
+    .bind(each(sagas, |saga| saga.kept.shipment_id.as_str()))
+    .bind(each(sagas, |saga| saga.kept.refunded_amount))
+    .bind(each(sagas, |saga| saga.reason.as_str()))
+    .bind(each(sagas, |saga| saga.deadline_at))
+    .bind(each(sagas, |saga| saga.trace.parent.as_deref()))
+    .bind(each(sagas, |saga| saga.trace.state.as_deref()))
+    .bind(each(sagas, |saga| saga.started_at))
+    .bind(each(sagas, |saga| saga.updated_at))
+    .bind(each(sagas, |saga| saga.version))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn update(db: &mut PgConnection, sagas: &[&Instance]) -> sqlx::Result<()> {
+    if sagas.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update sagas set progress = later.progress, state = later.state, payment_id = later.payment_id,
+             reservation_id = later.reservation_id, shipment_id = later.shipment_id, refunded_amount = later.refunded_amount,
+             reason = later.reason, deadline_at = later.deadline_at, traceparent = later.traceparent, tracestate = later.tracestate,
+             updated_at = later.updated_at, version = later.version
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
+             $9::timestamptz[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[])
+             as later (order_id, progress, state, payment_id, reservation_id, shipment_id, refunded_amount, reason, deadline_at,
+                 traceparent, tracestate, updated_at, version)
+         where sagas.order_id = later.order_id",
+    )
+    .bind(each(sagas, |saga| saga.order_id))
+    .bind(each(sagas, |saga| saga.progress.to_string()))
+    .bind(each(sagas, |saga| saga.progress.state().as_str()))
+    .bind(each(sagas, |saga| saga.kept.payment_id.as_str()))
+    .bind(each(sagas, |saga| saga.kept.reservation_id.as_str()))
+    .bind(each(sagas, |saga| saga.kept.shipment_id.as_str()))
+    .bind(each(sagas, |saga| saga.kept.refunded_amount))
+    .bind(each(sagas, |saga| saga.reason.as_str()))
+    .bind(each(sagas, |saga| saga.deadline_at))
+    .bind(each(sagas, |saga| saga.trace.parent.as_deref()))
+    .bind(each(sagas, |saga| saga.trace.state.as_deref()))
+    .bind(each(sagas, |saga| saga.updated_at))
+    .bind(each(sagas, |saga| saga.version))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// A saga whose deadline has passed.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Due {
+    pub(crate) order_id: Uuid,
+    pub(crate) saga_id: Uuid,
+    pub(crate) deadline_at: OffsetDateTime,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) tracestate: Option<String>,
+}
+
+/// Those that are due, the oldest first. A saga that began within `first_ms` has no deadline that could have passed.
+pub(crate) async fn due(pool: &PgPool, first_ms: u64, limit: i64) -> sqlx::Result<Vec<Due>> {
+    sqlx::query_as(
+        "select order_id, saga_id, deadline_at, traceparent, tracestate from sagas
+         where open and started_at <= now() - make_interval(secs => $1) and deadline_at <= now()
+         order by started_at, order_id limit $2",
+    )
+    .bind(std::time::Duration::from_millis(first_ms).as_secs_f64())
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// Asking again failed for this saga alone: lists it for a person instead of failing again for ever. A late answer still moves
+/// it on.
+pub(crate) async fn set_aside(pool: &PgPool, due: &Due) -> sqlx::Result<()> {
+    sqlx::query(
+        "update sagas set state = 'NEEDS_ATTENTION', deadline_at = null, updated_at = now(), version = version + 1
+         where order_id = $1 and deadline_at = $2",
+    )
+    .bind(due.order_id)
+    .bind(due.deadline_at)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn one(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<Row>> {
+    sqlx::query_as(concat!("select ", columns!(), " from sagas where order_id = $1")).bind(order_id).fetch_optional(pool).await
+}
+
+/// Sagas in this state (empty: any) that began before `(started_at, order_id)`, newest first. Those that are not over have an
+/// index of their own, so that the few which need a person are found among millions.
+pub(crate) async fn list(pool: &PgPool, state: &str, before: (OffsetDateTime, Uuid), limit: i64) -> sqlx::Result<Vec<Row>> {
+    let sql = if matches!(state, "" | "DONE" | "UNDONE") {
+        concat!(
+            "select ",
+            columns!(),
+            " from sagas where ($1 = '' or state = $1) and (started_at, order_id) < ($2, $3)
+              order by started_at desc, order_id desc limit $4"
+        )
+    } else {
+        concat!(
+            "select ",
+            columns!(),
+            " from sagas where open and state = $1 and (started_at, order_id) < ($2, $3)
+              order by started_at desc, order_id desc limit $4"
+        )
+    };
+    sqlx::query_as(sql).bind(state).bind(before.0).bind(before.1).bind(limit).fetch_all(pool).await
+}

@@ -1,0 +1,250 @@
+//! The gRPC side: decode, one call, encode.
+
+use std::{sync::Arc, time::Duration};
+
+use contracts::{
+    order::v1::{self as proto, order_service_server::OrderService},
+    time::to_proto,
+};
+use kit::grpc::{already_exists, call_error, internal, invalid, not_found, order_id, page, page_token, refused, text, trace_of};
+use messaging::{CallError, Runner, Tasks, Trace};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status as Code};
+use uuid::Uuid;
+
+use crate::{
+    draft::{Draft, Invalid},
+    error::Refusal,
+    events::{Answer, Input, Orders, item},
+    lookup::{Failed, Lookup},
+    order::{Entry, Status},
+    store::{self, Filter, Shown},
+    watch::Watchers,
+};
+
+/// How often a watcher looks by itself: another process may have changed the order.
+const WATCH_POLL_MS: u64 = 1_000;
+const REASON_CHARS_MAX: usize = 256;
+
+pub(crate) struct Service {
+    pub(crate) runner: Runner<Orders>,
+    pub(crate) lookup: Lookup,
+    pub(crate) watchers: Arc<Watchers>,
+    pub(crate) pool: PgPool,
+    pub(crate) tasks: Tasks,
+}
+
+impl Service {
+    async fn call(&self, id: Uuid, order_id: Uuid, trace: Trace, input: Input) -> Result<Answer, Code> {
+        self.runner.call(id, order_id.to_string(), trace, input).await.map_err(call_error)
+    }
+
+    async fn shown(&self, id: Uuid) -> Result<Shown, Code> {
+        read(&self.lookup, id).await
+    }
+}
+
+async fn read(lookup: &Lookup, id: Uuid) -> Result<Shown, Code> {
+    match lookup.order(id).await {
+        Ok(Some(shown)) => Ok(shown),
+        Ok(None) => Err(not_found("order", &id.to_string())),
+        Err(Failed::Busy) => Err(call_error(CallError::<Refusal>::Busy)),
+        Err(Failed::Database(error)) => Err(internal(error.as_ref())),
+    }
+}
+
+#[tonic::async_trait]
+impl OrderService for Service {
+    async fn create_order(&self, request: Request<proto::CreateOrderRequest>) -> Result<Response<proto::CreateOrderResponse>, Code> {
+        let trace = trace_of(&request);
+        let draft = Draft::check(request.into_inner(), kit::fresh_id).map_err(Refusal::Invalid)?;
+        let id = draft.id;
+        let answer = self.call(id, id, trace, Input::Create(Box::new(draft))).await?;
+        let mut response = Response::new(proto::CreateOrderResponse {
+            order_id: answer.order_id.to_string(),
+            status: status(answer.status).into(),
+        });
+        if answer.replayed {
+            response.metadata_mut().insert("idempotent-replayed", tonic::metadata::MetadataValue::from_static("true"));
+        }
+        Ok(response)
+    }
+
+    async fn get_order(&self, request: Request<proto::GetOrderRequest>) -> Result<Response<proto::GetOrderResponse>, Code> {
+        let id = order_id(&request.get_ref().order_id)?;
+        let shown = self.shown(id).await?;
+        Ok(Response::new(proto::GetOrderResponse { order: Some(order(&shown)) }))
+    }
+
+    async fn list_orders(&self, request: Request<proto::ListOrdersRequest>) -> Result<Response<proto::ListOrdersResponse>, Code> {
+        let request = request.into_inner();
+        let page = page(request.page_size, &request.page_token)?;
+        text("customer_id", &request.customer_id, 0..=128)?;
+        let filter = Filter {
+            customer_id: Some(request.customer_id.as_str()).filter(|id| !id.is_empty()),
+            status: wanted_status(request.status)?,
+            before: page.after.as_deref().map(read_token).transpose()?,
+        };
+        let mut shown = store::list(&self.pool, &filter, page.size + 1).await.map_err(internal)?;
+        let more = i64::try_from(shown.len()).is_ok_and(|rows| rows > page.size);
+        if more {
+            shown.pop();
+        }
+        let next_page_token = shown.last().filter(|_| more).map(|last| page_token(&token_of(&last.order))).unwrap_or_default();
+        Ok(Response::new(proto::ListOrdersResponse { orders: shown.iter().map(order).collect(), next_page_token }))
+    }
+
+    async fn cancel_order(&self, request: Request<proto::CancelOrderRequest>) -> Result<Response<proto::CancelOrderResponse>, Code> {
+        let trace = trace_of(&request);
+        let request = request.into_inner();
+        let id = order_id(&request.order_id)?;
+        text("reason", &request.reason, 0..=REASON_CHARS_MAX)?;
+        let answer = self.call(kit::fresh_id(), id, trace, Input::Cancel { order_id: id, reason: request.reason }).await?;
+        Ok(Response::new(proto::CancelOrderResponse { order_id: answer.order_id.to_string(), status: status(answer.status).into() }))
+    }
+
+    type WatchOrderStream = ReceiverStream<Result<proto::WatchOrderResponse, Code>>;
+
+    async fn watch_order(&self, request: Request<proto::WatchOrderRequest>) -> Result<Response<Self::WatchOrderStream>, Code> {
+        let request = request.into_inner();
+        let id = order_id(&request.order_id)?;
+        // Watch before looking: what changes in between is then seen twice, never missed.
+        let changes = self.watchers.watch(id);
+        let shown = match self.shown(id).await {
+            Ok(shown) => shown,
+            Err(error) => {
+                drop(changes);
+                self.watchers.leave(id);
+                return Err(error);
+            }
+        };
+        let (sender, receiver) = mpsc::channel(4);
+        let (lookup, watchers, tasks) = (self.lookup.clone(), self.watchers.clone(), self.tasks.clone());
+        self.tasks.spawn("watch", async move {
+            let watch = Watch { changes, lookup, sender, final_only: request.final_only };
+            tokio::select! {
+                () = watch.run(shown) => {}
+                () = tasks.stopping() => {}
+            }
+            watchers.leave(id);
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+struct Watch {
+    changes: mpsc::Receiver<(crate::order::Order, Vec<Entry>)>,
+    lookup: Lookup,
+    sender: mpsc::Sender<Result<proto::WatchOrderResponse, Code>>,
+    final_only: bool,
+}
+
+impl Watch {
+    /// Tells the order as it is and whenever it has changed, until it is final or the caller is gone.
+    async fn run(mut self, mut shown: Shown) {
+        let mut told = 0;
+        loop {
+            let is_final = shown.order.status.is_final();
+            if shown.order.version > told && (is_final || !self.final_only) {
+                let response = proto::WatchOrderResponse { order: Some(order(&shown)) };
+                if self.sender.send(Ok(response)).await.is_err() {
+                    return;
+                }
+                told = shown.order.version;
+            }
+            if is_final {
+                return;
+            }
+            let change = tokio::select! {
+                change = tokio::time::timeout(Duration::from_millis(WATCH_POLL_MS), self.changes.recv()) => change.ok().flatten(),
+                () = self.sender.closed() => return,
+            };
+            match change {
+                Some((order, _)) if order.version <= shown.order.version => {}
+                Some((order, entries)) if shown.order.version + i32::try_from(entries.len()).unwrap_or(0) == order.version => {
+                    shown.timeline.extend(entries);
+                    shown.order = order;
+                }
+                // Nothing was heard, or something was missed: look.
+                _ => match read(&self.lookup, shown.order.id).await {
+                    Ok(now) => shown = now,
+                    Err(error) => {
+                        let _ = self.sender.send(Err(error)).await;
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn token_of(order: &crate::order::Order) -> String {
+    format!("{}|{}", order.created_at.unix_timestamp_nanos(), order.id)
+}
+
+fn read_token(after: &str) -> Result<(OffsetDateTime, Uuid), Code> {
+    let read = || {
+        let (nanos, id) = after.split_once('|')?;
+        Some((OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?, contracts::ids::parse(id).ok()?))
+    };
+    read().ok_or_else(|| invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN"))
+}
+
+fn wanted_status(value: i32) -> Result<Option<Status>, Code> {
+    let name = match proto::OrderStatus::try_from(value) {
+        Ok(proto::OrderStatus::Unspecified) => return Ok(None),
+        Ok(status) => status.as_str_name().trim_start_matches("ORDER_STATUS_"),
+        Err(_) => "",
+    };
+    Status::named(name).map(Some).ok_or_else(|| invalid("status", "is not a known status", "UNKNOWN_STATUS"))
+}
+
+pub(crate) fn status(status: Status) -> proto::OrderStatus {
+    match status {
+        Status::Pending => proto::OrderStatus::Pending,
+        Status::Processing => proto::OrderStatus::Processing,
+        Status::Paid => proto::OrderStatus::Paid,
+        Status::Confirmed => proto::OrderStatus::Confirmed,
+        Status::Compensating => proto::OrderStatus::Compensating,
+        Status::Cancelling => proto::OrderStatus::Cancelling,
+        Status::Failed => proto::OrderStatus::Failed,
+        Status::Cancelled => proto::OrderStatus::Cancelled,
+    }
+}
+
+fn order(shown: &Shown) -> proto::Order {
+    let order = &shown.order;
+    proto::Order {
+        order_id: order.id.to_string(),
+        customer_id: order.customer_id.clone(),
+        status: status(order.status).into(),
+        currency: order.currency.clone(),
+        total: order.total,
+        items: shown.lines.iter().map(item).collect(),
+        timeline: shown
+            .timeline
+            .iter()
+            .map(|entry| proto::TimelineEntry { at: Some(to_proto(entry.at)), event: entry.event.clone(), detail: entry.detail.clone() })
+            .collect(),
+        reason: order.reason.clone(),
+        refunded_amount: order.refunded_amount,
+        needs_attention: order.needs_attention,
+        created_at: Some(to_proto(order.created_at)),
+        updated_at: Some(to_proto(order.updated_at)),
+        version: order.version,
+    }
+}
+
+impl From<Refusal> for Code {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown(id) => not_found("order", &id.to_string()),
+            Refusal::NotCancellable(_) => refused("ORDER_NOT_CANCELLABLE", refusal),
+            Refusal::KeyReused => already_exists("IDEMPOTENCY_KEY_REUSED", refusal),
+            Refusal::Invalid(Invalid { field, description, reason }) => invalid(&field, &description, reason),
+        }
+    }
+}

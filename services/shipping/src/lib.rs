@@ -1,0 +1,23 @@
+//! Shipping: a shipment is booked and held while the saga runs, released when the order completes, cancelled when it is undone.
+//!
+//! The rules are pure, in `shipment.rs`; `events.rs` carries them out, a batch at a time; `grpc.rs` lets callers look.
+
+mod error;
+mod events;
+mod grpc;
+mod shipment;
+mod store;
+
+use contracts::topic;
+use messaging::Subscription;
+
+/// The tables of this service, for its own database.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/shipping");
+
+const SUBSCRIPTION: Subscription = Subscription { group: "shipping", topics: &[topic::SHIPPING_COMMANDS, topic::ORDER_EVENTS] };
+
+/// Starts the service; it ends with the room's tasks.
+pub async fn start(room: kit::Room) -> anyhow::Result<grpc::Routes> {
+    messaging::start(events::Shipping, SUBSCRIPTION, room.pool.clone(), &room.bus, &room.tasks).await?;
+    Ok(grpc::routes(room.pool))
+}

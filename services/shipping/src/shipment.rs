@@ -1,0 +1,212 @@
+//! Where a shipment stands and what an ask comes to. Pure.
+
+use contracts::common::v1::Line;
+use uuid::Uuid;
+
+use crate::error::Refusal;
+
+/// The SKU that no carrier takes.
+const UNSHIPPABLE_SKU: &str = "SKU-UNSHIPPABLE";
+const UNSHIPPABLE: &str = "UNSHIPPABLE";
+const VOIDED: &str = "VOIDED";
+
+/// Where a shipment stands. Only HELD changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Booked; leaves only when the order completes.
+    Held,
+    Released,
+    Cancelled,
+    /// With the reason.
+    Refused(String),
+    /// Its undo came first: a mark that refuses the command.
+    Voided,
+}
+
+impl State {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Held => "HELD",
+            Self::Released => "RELEASED",
+            Self::Cancelled => "CANCELLED",
+            Self::Refused(_) => "REFUSED",
+            Self::Voided => "VOIDED",
+        }
+    }
+
+    pub(crate) fn named(name: &str, reason: Option<String>) -> Option<Self> {
+        match (name, reason) {
+            ("HELD", None) => Some(Self::Held),
+            ("RELEASED", None) => Some(Self::Released),
+            ("CANCELLED", None) => Some(Self::Cancelled),
+            ("REFUSED", Some(reason)) => Some(Self::Refused(reason)),
+            ("VOIDED", None) => Some(Self::Voided),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Refused(reason) => Some(reason),
+            Self::Held | Self::Released | Self::Cancelled | Self::Voided => None,
+        }
+    }
+}
+
+/// What one ScheduleShipment led to. Its answer is kept here and said again when it is asked again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shipment {
+    pub(crate) customer: String,
+    pub(crate) command: Uuid,
+    pub(crate) state: State,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) undone_by: Option<Uuid>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    Schedule {
+        customer: String,
+        command: Uuid,
+        lines: Vec<Line>,
+    },
+    Cancel {
+        customer: String,
+        command: Uuid,
+        undoes: Uuid,
+    },
+    /// The order completed.
+    Release,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Scheduled,
+    /// With the reason.
+    Failed(String),
+    Cancelled,
+    Nothing,
+}
+
+/// What an ask comes to: the row as it is to be, `None` if it stays as it is, and what is said.
+pub(crate) type Turn = (Option<Shipment>, Said);
+
+pub(crate) fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Refusal> {
+    use State::{Cancelled, Held, Refused, Released, Voided};
+
+    match (standing.map(|row| (&row.state, row)), ask) {
+        (None, Ask::Schedule { customer, command, lines }) => {
+            let (state, said) = match lines.iter().any(|line| line.sku == UNSHIPPABLE_SKU) {
+                true => (Refused(UNSHIPPABLE.to_owned()), Said::Failed(UNSHIPPABLE.to_owned())),
+                false => (Held, Said::Scheduled),
+            };
+            let row = Shipment { customer: customer.clone(), command: *command, state, lines: lines.clone(), undone_by: None };
+            Ok((Some(row), said))
+        }
+        (Some((Held | Released | Cancelled, _)), Ask::Schedule { .. }) => Ok((None, Said::Scheduled)),
+        (Some((Refused(reason), _)), Ask::Schedule { .. }) => Ok((None, Said::Failed(reason.clone()))),
+        (Some((Voided, _)), Ask::Schedule { .. }) => Ok((None, Said::Failed(VOIDED.to_owned()))),
+
+        (None, Ask::Cancel { customer, command, undoes }) => {
+            let customer = customer.clone();
+            let mark = Shipment { customer, command: *undoes, state: Voided, lines: Vec::new(), undone_by: Some(*command) };
+            Ok((Some(mark), Said::Cancelled))
+        }
+        (Some((Held, row)), Ask::Cancel { command, .. }) => {
+            Ok((Some(Shipment { state: Cancelled, undone_by: Some(*command), ..row.clone() }), Said::Cancelled))
+        }
+        (Some((Cancelled | Refused(_) | Voided, _)), Ask::Cancel { .. }) => Ok((None, Said::Cancelled)),
+        // The saga undoes nothing after its pivot, and the parcel may be on its way.
+        (Some((Released, _)), Ask::Cancel { .. }) => Err(Refusal::Released),
+
+        (None, Ask::Release) => Err(Refusal::NotYet),
+        (Some((Held, row)), Ask::Release) => Ok((Some(Shipment { state: Released, ..row.clone() }), Said::Nothing)),
+        (Some((Released, _)), Ask::Release) => Ok((None, Said::Nothing)),
+        (Some((Cancelled | Refused(_) | Voided, _)), Ask::Release) => Err(Refusal::Undone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DO: Uuid = Uuid::from_u128(1);
+    const UNDO: Uuid = Uuid::from_u128(2);
+
+    fn schedule(sku: &str) -> Ask {
+        let lines = vec![Line { sku: "SKU-123".to_owned(), quantity: 1 }, Line { sku: sku.to_owned(), quantity: 2 }];
+        Ask::Schedule { customer: "c".to_owned(), command: DO, lines }
+    }
+
+    fn cancel() -> Ask {
+        Ask::Cancel { customer: "c".to_owned(), command: UNDO, undoes: DO }
+    }
+
+    fn refused() -> State {
+        State::Refused(UNSHIPPABLE.to_owned())
+    }
+
+    fn row(state: State) -> Shipment {
+        Shipment { customer: "c".to_owned(), command: DO, state, lines: Vec::new(), undone_by: None }
+    }
+
+    fn turn(standing: Option<State>, ask: &Ask) -> Result<(Option<State>, Said), Refusal> {
+        let (row, said) = settle(standing.map(row).as_ref(), ask)?;
+        Ok((row.map(|row| row.state), said))
+    }
+
+    #[test]
+    fn a_shipment_is_held_unless_no_carrier_takes_it() {
+        assert_eq!(turn(None, &schedule("prod-A")), Ok((Some(State::Held), Said::Scheduled)));
+        assert_eq!(turn(None, &schedule(UNSHIPPABLE_SKU)), Ok((Some(refused()), Said::Failed(UNSHIPPABLE.to_owned()))));
+    }
+
+    #[test]
+    fn a_command_asked_again_gets_its_answer_again() {
+        for state in [State::Held, State::Released, State::Cancelled] {
+            assert_eq!(turn(Some(state), &schedule("prod-A")), Ok((None, Said::Scheduled)));
+        }
+        assert_eq!(turn(Some(refused()), &schedule("prod-A")), Ok((None, Said::Failed(UNSHIPPABLE.to_owned()))));
+    }
+
+    #[test]
+    fn an_undo_before_its_command_refuses_the_command() {
+        let (mark, said) = settle(None, &cancel()).unwrap();
+        let mark = mark.unwrap();
+        assert_eq!((&mark.state, mark.command, mark.undone_by, said), (&State::Voided, DO, Some(UNDO), Said::Cancelled));
+        assert_eq!(turn(Some(State::Voided), &schedule("prod-A")), Ok((None, Said::Failed(VOIDED.to_owned()))));
+    }
+
+    #[test]
+    fn an_undo_cancels_what_is_held_and_is_answered_again() {
+        let (row, said) = settle(Some(&row(State::Held)), &cancel()).unwrap();
+        assert_eq!(row.map(|row| (row.state, row.undone_by)), Some((State::Cancelled, Some(UNDO))));
+        assert_eq!(said, Said::Cancelled);
+        for state in [State::Cancelled, refused(), State::Voided] {
+            assert_eq!(turn(Some(state), &cancel()), Ok((None, Said::Cancelled)));
+        }
+        assert_eq!(turn(Some(State::Released), &cancel()), Err(Refusal::Released));
+    }
+
+    #[test]
+    fn a_completed_order_releases_once() {
+        assert_eq!(turn(Some(State::Held), &Ask::Release), Ok((Some(State::Released), Said::Nothing)));
+        assert_eq!(turn(Some(State::Released), &Ask::Release), Ok((None, Said::Nothing)));
+    }
+
+    #[test]
+    fn a_completed_order_without_its_shipment_waits_or_is_an_alarm() {
+        assert_eq!(turn(None, &Ask::Release), Err(Refusal::NotYet));
+        for state in [State::Cancelled, refused(), State::Voided] {
+            assert_eq!(turn(Some(state), &Ask::Release), Err(Refusal::Undone));
+        }
+    }
+
+    #[test]
+    fn states_are_read_as_they_are_written() {
+        for state in [State::Held, State::Released, State::Cancelled, refused(), State::Voided] {
+            assert_eq!(State::named(state.name(), state.reason().map(str::to_owned)), Some(state));
+        }
+        assert_eq!(State::named("REFUSED", None), None);
+    }
+}

@@ -1,0 +1,14 @@
+//! Settle takes orders and settles them. `main` is one match over these modules; tests call the same doors.
+
+pub mod bench;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod migrate;
+pub mod orders;
+pub mod platform;
+pub mod sagas;
+pub mod seed;
+pub mod serve;
+pub mod up;

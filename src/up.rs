@@ -1,0 +1,260 @@
+//! `settle up`: the whole platform in one process, on a private Postgres, and on a private Kafka if asked.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use kit::{Settings, admin::Metrics, settings::BusKind, telemetry::Telemetry};
+use local::{DirLock, Kafka, Postgres, postgres};
+use serde_json::json;
+
+use crate::{
+    client, platform::{BusChoice, Listeners, Plan, Platform, Service},
+    seed,
+};
+
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Args {
+    /// Where everything is kept; the same directory goes on where it stopped [default: $SETTLE_DATA, else /var/lib/settle for root, else the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// postgres or kafka; a directory remembers its bus
+    #[arg(long)]
+    pub bus: Option<BusKind>,
+    /// REST listens here; port 0 picks a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
+    /// gRPC listens here [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDR")]
+    pub grpc: Option<String>,
+    /// /healthz, /readyz and /metrics listen here [default: 127.0.0.1:9464]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// Written when all is ready, beside DIR/ready.json
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Do not create the products of the examples
+    #[arg(long)]
+    pub no_seed: bool,
+}
+
+/// Runs until a stop signal.
+pub async fn main(args: Args) -> Result<()> {
+    let telemetry = Telemetry::install()?;
+    let metrics = Metrics::install()?;
+    let stop = kit::signal::stop();
+    tokio::pin!(stop);
+    let mut up = tokio::select! {
+        up = Up::start(args, None, metrics) => up?,
+        signal = &mut stop => {
+            // Children hang on a pipe and end with this process.
+            eprintln!("settle: {} before it was ready", signal?);
+            return Ok(());
+        }
+    };
+    println!("{}", up.summary());
+    let failed = tokio::select! {
+        signal = stop => {
+            eprintln!("settle: {}, finishing what is in flight", signal?);
+            None
+        }
+        error = up.failed() => Some(error),
+    };
+    let stopped = up.stop().await;
+    telemetry.flush().await;
+    match failed {
+        Some(error) => Err(error),
+        None => stopped,
+    }
+}
+
+/// A running platform with the servers it started.
+pub struct Up {
+    pub platform: Platform,
+    pub data: PathBuf,
+    /// Databases by service, `provider` included.
+    pub databases: BTreeMap<String, String>,
+    bus: BusKind,
+    ready_files: Vec<PathBuf>,
+    postgres: Postgres,
+    kafka: Option<Kafka>,
+    _lock: DirLock,
+}
+
+impl Up {
+    /// Starts everything; `bus` overrides the choice of bus for tests.
+    pub async fn start(args: Args, bus: Option<BusChoice>, metrics: Metrics) -> Result<Self> {
+        let settings = Settings::from_env()?;
+        let data = args.data.map_or_else(local::data_dir::default_dir, Ok)?;
+        fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
+        let data = data.canonicalize()?;
+        let lock = DirLock::take(&data)?;
+        let ready_files: Vec<PathBuf> = [Some(data.join("ready.json")), args.ready_file].into_iter().flatten().collect();
+        for file in &ready_files {
+            remove(file)?;
+        }
+        let listeners = Listeners::bind(
+            args.grpc.as_deref().unwrap_or(&settings.grpc_addr),
+            args.http.as_deref().unwrap_or(&settings.http_addr),
+            args.admin.as_deref().unwrap_or(&settings.admin_addr),
+        )
+        .await?;
+        let bus_kind = remembered_bus(&data, args.bus, settings.bus)?;
+
+        progress("starting Postgres");
+        let postgres = Postgres::start(&data, postgres::Options::default()).await?;
+        let mut databases = BTreeMap::new();
+        for name in Service::ALL.iter().filter(|s| **s != Service::Gateway).map(|s| s.name()).chain(["provider"]) {
+            let database = format!("settle_{name}");
+            postgres.create_database(&database).await?;
+            databases.insert(name.to_owned(), postgres.url(&database));
+        }
+        let mut kafka = None;
+        let choice = match (bus, bus_kind) {
+            (Some(choice), _) => choice,
+            (None, BusKind::Postgres) => BusChoice::Postgres,
+            (None, BusKind::Kafka) => {
+                let brokers = match &settings.kafka_brokers {
+                    Some(brokers) => brokers.clone(),
+                    None => {
+                        progress("starting Apache Kafka (the first time its jars are fetched, which takes a while)");
+                        let started = Kafka::start(&data).await?;
+                        let brokers = started.brokers();
+                        kafka = Some(started);
+                        brokers
+                    }
+                };
+                BusChoice::Kafka { brokers }
+            }
+        };
+
+        progress("starting the services");
+        let plan = Plan {
+            services: Service::ALL.to_vec(),
+            databases: Service::ALL.iter().filter_map(|s| databases.get(s.name()).map(|url| (*s, url.clone()))).collect(),
+            provider_database: databases.get("provider").cloned(),
+            bus: choice,
+            listeners,
+            settings: Arc::new(settings),
+            metrics,
+        };
+        let platform = Platform::start(plan).await?;
+        let up = Self { platform, data, databases, bus: bus_kind, ready_files, postgres, kafka, _lock: lock };
+        if !args.no_seed {
+            up.seed_once().await?;
+        }
+        for file in &up.ready_files {
+            up.write_ready(file)?;
+        }
+        Ok(up)
+    }
+
+    /// Kafka's address, where this process started one.
+    #[must_use]
+    pub fn kafka_brokers(&self) -> Option<String> {
+        self.kafka.as_ref().map(Kafka::brokers)
+    }
+
+    /// Resolves when something this process cannot do without has ended.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        let kafka = async {
+            match &self.kafka {
+                Some(kafka) => kafka.end().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = self.platform.failed() => error,
+            status = self.postgres.end() => anyhow::anyhow!("Postgres ended by itself ({status}); its log is {}", self.postgres.log().display()),
+            status = kafka => anyhow::anyhow!("Kafka ended by itself ({status})"),
+        }
+    }
+
+    /// Finishes what is in flight, then stops the servers.
+    pub async fn stop(self) -> Result<()> {
+        for file in &self.ready_files {
+            remove(file)?;
+        }
+        let stopped = self.platform.stop().await;
+        if let Some(kafka) = self.kafka {
+            kafka.stop().await?;
+        }
+        self.postgres.stop().await?;
+        stopped
+    }
+
+    /// A short table of addresses and three commands to try.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let Platform { grpc, http, admin, .. } = &self.platform;
+        format!(
+            "\nSettle is ready: bus {bus}, data in {data}\n\n  gRPC    {grpc}\n  REST    http://{http}\n  admin   http://{admin}/healthz /readyz /metrics\n\n\
+             Try:\n  curl -s http://{http}/api/v1/orders -H 'Content-Type: application/json' \\\n    \
+             -d '{{\"userId\":\"usr_001\",\"items\":[{{\"sku\":\"SKU-123\",\"qty\":2,\"price\":1200}}],\"currency\":\"LKR\"}}'\n  \
+             grpcurl -plaintext {grpc} list\n  settle demo\n",
+            bus = self.bus,
+            data = self.data.display(),
+        )
+    }
+
+    /// The products of the examples, once a data directory.
+    async fn seed_once(&self) -> Result<()> {
+        let marker = self.data.join("seeded");
+        if marker.exists() {
+            return Ok(());
+        }
+        progress("creating the products of the examples");
+        seed::run(client::connect(&self.platform.grpc.to_string()).await?).await?;
+        fs::write(&marker, "")?;
+        Ok(())
+    }
+
+    fn write_ready(&self, file: &Path) -> Result<()> {
+        let Platform { grpc, http, admin, .. } = &self.platform;
+        let ready = json!({
+            "grpc": grpc.to_string(),
+            "http": http.to_string(),
+            "admin": admin.to_string(),
+            "databases": self.databases,
+            "kafka": self.kafka_brokers().or_else(|| std::env::var("KAFKA_BROKERS").ok().filter(|_| self.bus == BusKind::Kafka)),
+            "pid": std::process::id(),
+        });
+        let temporary = file.with_extension("tmp");
+        remove(&temporary)?;
+        let mut out = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)
+            .with_context(|| format!("cannot write {}", temporary.display()))?;
+        writeln!(out, "{ready}")?;
+        out.sync_all()?;
+        fs::rename(&temporary, file).with_context(|| format!("cannot write {}", file.display()))
+    }
+}
+
+fn progress(what: &str) {
+    eprintln!("settle: {what}");
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", file.display())),
+        _ => Ok(()),
+    }
+}
+
+/// The bus that is asked for, else the one the directory was last run with, else the environment's.
+fn remembered_bus(data: &Path, asked: Option<BusKind>, default: BusKind) -> Result<BusKind> {
+    let file = data.join("bus");
+    let remembered = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
+    let bus = asked.or(remembered).unwrap_or(default);
+    fs::write(&file, format!("{bus}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(bus)
+}
