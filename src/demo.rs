@@ -98,7 +98,7 @@ const SCENARIOS: &[Scenario] = &[
         over_rest: true,
         token: "tok_declined",
         ends: OrderStatus::Failed,
-        happens: &["OrderCreated", "PaymentFailed", "SagaCompensating", "OrderFailed"],
+        happens: &["OrderCreated", "PaymentFailed", "OrderFailed"],
         payment: PaymentState::Declined,
         shipment: ShipmentState::Unspecified,
         ..CONFIRMED
