@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use settle::{bench, config, demo, doctor, migrate, orders, sagas, seed, serve, up};
 
+/// Batches are many short-lived allocations: a fifth of the services' CPU time with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Takes orders and settles them: every accepted order ends confirmed, or undone, or listed as needing a person.
 #[derive(Parser)]
 #[command(name = "settle", version, propagate_version = true)]

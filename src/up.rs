@@ -59,6 +59,7 @@ pub async fn main(args: Args) -> Result<()> {
         }
     };
     println!("{}", up.summary());
+    up.announce()?;
     let failed = tokio::select! {
         signal = stop => {
             eprintln!("settle: {}, finishing what is in flight", signal?);
@@ -149,10 +150,12 @@ impl Up {
         if !args.no_seed {
             up.seed_once().await?;
         }
-        for file in &up.ready_files {
-            up.write_ready(file)?;
-        }
         Ok(up)
+    }
+
+    /// Writes the ready files: whoever waits for one of them may go on.
+    pub fn announce(&self) -> Result<()> {
+        self.ready_files.iter().try_for_each(|file| self.write_ready(file))
     }
 
     /// Kafka's address, where this process started one.

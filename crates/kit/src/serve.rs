@@ -9,8 +9,7 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use messaging::{Tasks, Trace};
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::service::Routes;
+use tonic::{service::Routes, transport::server::TcpIncoming};
 use tower::{Layer, Service};
 
 use crate::telemetry::server_span;
@@ -30,10 +29,9 @@ pub async fn with_reflection(routes: Routes, services: &[&'static str]) -> anyho
 pub async fn grpc(listener: TcpListener, routes: Routes, tasks: Tasks, drain: Duration) -> anyhow::Result<()> {
     let stop = tasks.clone();
     let server = tonic::transport::Server::builder()
-        .tcp_nodelay(true)
         .layer(Edge)
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { stop.stopping().await });
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async move { stop.stopping().await });
     tokio::select! {
         ended = server => Ok(ended?),
         () = async { tasks.stopping().await; tokio::time::sleep(drain).await } => {

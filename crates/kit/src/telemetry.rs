@@ -19,7 +19,7 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 impl Telemetry {
     /// Logs as text on a terminal, as JSON elsewhere. Call once, inside the runtime.
     pub fn install() -> anyhow::Result<Self> {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn"));
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn,librdkafka=error"));
         let text = std::io::stderr().is_terminal();
         let layer = fmt::layer().with_writer(std::io::stderr);
         let registry = tracing_subscriber::registry().with(filter);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Decision, Envelope, Handler, Record, Refused, Stream, Verdict,
-    fault::Fault,
+    fault::{Culprit, Fault},
     outbox::{self, Outgoing},
     parking::{self, Held, Shelf},
     progress::{self, store::Move},
@@ -53,12 +53,13 @@ pub(crate) async fn settle<H: Handler>(
         false => Shelf::default(),
     };
 
-    let early: Vec<Item<H>> = items
+    let early: Vec<Box<Item<H>>> = items
         .iter()
         .flat_map(|item| shelf.early(&item.key))
-        .map(|row| Item::heard(handler, group.name, row.record.clone(), Origin::Early(row)))
+        .map(|row| Item::heard(handler, group.name, Origin::Early(Box::new(row))))
         .collect();
-    let envelopes: Vec<&Envelope<H::Input>> = items.iter().copied().chain(&early).filter_map(Item::input).collect();
+    let envelopes: Vec<&Envelope<H::Input>> =
+        items.iter().copied().chain(early.iter().map(Box::as_ref)).filter_map(Item::input).collect();
     let mut desk = Desk { group: group.name, news: Vec::new(), answers: Vec::new(), applied: 0, skipped: 0, parked: 0 };
     if envelopes.is_empty() {
         desk.decide_all(handler, None::<&mut H::State>, items, &early, &repeats, &mut shelf)?;
@@ -181,7 +182,7 @@ impl<H: Handler> Desk<H> {
         handler: &H,
         mut state: Option<&mut H::State>,
         items: &[&Item<H>],
-        early: &[Item<H>],
+        early: &[Box<Item<H>>],
         repeats: &Repeats,
         shelf: &mut Shelf,
     ) -> Result<(), Fault> {
@@ -208,13 +209,13 @@ impl<H: Handler> Desk<H> {
                     continue;
                 }
             }
-            let applied = self.decide_one(handler, state.as_deref_mut(), index, item, shelf)?;
+            let applied = self.decide_one(handler, state.as_deref_mut(), Some(index), item, shelf)?;
             if !applied {
                 continue;
             }
             for waiting in early.iter().filter(|waiting| waiting.key == item.key) {
                 let Origin::Early(row) = &waiting.origin else { continue };
-                if !shelf.done.contains(&row.id) && self.decide_one(handler, state.as_deref_mut(), usize::MAX, waiting, shelf)? {
+                if !shelf.done.contains(&row.id) && self.decide_one(handler, state.as_deref_mut(), None, waiting, shelf)? {
                     shelf.settled(&waiting.key, row.id);
                 }
             }
@@ -222,12 +223,12 @@ impl<H: Handler> Desk<H> {
         Ok(())
     }
 
-    /// Decides one item; whether it was applied.
+    /// Decides one item, or an early record (which has no index); whether it was applied.
     fn decide_one(
         &mut self,
         handler: &H,
         state: Option<&mut H::State>,
-        index: usize,
+        index: Option<usize>,
         item: &Item<H>,
         shelf: &mut Shelf,
     ) -> Result<bool, Fault> {
@@ -245,7 +246,7 @@ impl<H: Handler> Desk<H> {
         };
         let state = state.expect("a batch with an input has its state");
         let decided = catch_unwind(AssertUnwindSafe(|| handler.decide(state, envelope)))
-            .map_err(|panic| Fault::Panic { index, message: text_of(panic.as_ref()) })?;
+            .map_err(|panic| Fault::Panic { culprit: culprit(index, item), message: text_of(panic.as_ref()) })?;
         match decided {
             Ok(Decision { answer, news }) => {
                 self.applied += 1;
@@ -258,12 +259,12 @@ impl<H: Handler> Desk<H> {
                     trace: envelope.trace.clone(),
                     news,
                 }));
-                self.answers.push((index, Ok(answer)));
+                self.answers.extend(index.map(|index| (index, Ok(answer))));
                 Ok(true)
             }
             Err(refusal) => {
                 self.refuse(shelf, item, refusal.verdict(), refusal.to_string());
-                self.answers.push((index, Err(refusal)));
+                self.answers.extend(index.map(|index| (index, Err(refusal))));
                 Ok(false)
             }
         }
@@ -297,6 +298,13 @@ impl<H: Handler> Desk<H> {
         if let Origin::Ready(row) = &item.origin {
             shelf.settled(&item.key, row.id);
         }
+    }
+}
+
+fn culprit<H: Handler>(index: Option<usize>, item: &Item<H>) -> Culprit {
+    match (index, &item.origin) {
+        (None, Origin::Early(row)) => Culprit::Row(row.id),
+        (index, _) => Culprit::Item(index.unwrap_or_default()),
     }
 }
 

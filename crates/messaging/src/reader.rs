@@ -184,7 +184,7 @@ impl<H: Handler> Reader<H> {
     /// Judges what came and hands it on; false when the runner is gone.
     async fn take(&mut self, fetched: Fetched) -> bool {
         let record = match fetched {
-            Fetched::Record(record) => *record,
+            Fetched::Record(record) => record,
             Fetched::Diverged(stream) => {
                 self.stop(stream, "LOG_DIVERGED", "the record read last is not in the log any more");
                 return true;
@@ -194,8 +194,8 @@ impl<H: Handler> Reader<H> {
         match cursor.judge(&record) {
             Judgement::Next { before, after } => {
                 self.gaps.remove(&record.stream);
-                let origin = Origin::Stream { record: record.clone(), before, after, restart: self.restart.clone() };
-                self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, record, origin)).await
+                let origin = Origin::Stream { record, before, after, restart: self.restart.clone() };
+                self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, origin)).await
             }
             Judgement::Repeat => {
                 self.meters.duplicate();
@@ -203,8 +203,7 @@ impl<H: Handler> Reader<H> {
                 if self.dedupe {
                     return true;
                 }
-                let origin = Origin::Again(record.clone());
-                self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, record, origin)).await
+                self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, Origin::Again(record))).await
             }
             Judgement::Gap { expected_seq } => {
                 self.gap(&record, expected_seq);
@@ -258,7 +257,7 @@ async fn shelf_rounds<H: Handler>(
         match rows.await {
             Ok(rows) => {
                 for row in rows {
-                    let item = Item::heard(handler.as_ref(), group.name, row.record.clone(), Origin::Ready(row));
+                    let item = Item::heard(handler.as_ref(), group.name, Origin::Ready(Box::new(row)));
                     if !runner.deliver(item).await {
                         return;
                     }

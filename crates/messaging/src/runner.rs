@@ -11,7 +11,7 @@ use crate::{
     Bus, Envelope, Error, Handler, Heard, Parked, Position, Record, Stream, Tasks, Trace,
     batch::{self, Group},
     clock,
-    fault::{Fault, is_unique_violation},
+    fault::{Culprit, Fault, is_unique_violation},
     lease, meters::Meters, outbox, parking, progress, reader,
     span::Processing,
 };
@@ -48,8 +48,8 @@ pub enum CallError<R> {
 
 /// The way into a service's handler. Cheap to clone.
 pub struct Runner<H: Handler> {
-    calls: mpsc::Sender<Item<H>>,
-    records: mpsc::Sender<Item<H>>,
+    calls: mpsc::Sender<Box<Item<H>>>,
+    records: mpsc::Sender<Box<Item<H>>>,
 }
 
 impl<H: Handler> Clone for Runner<H> {
@@ -85,7 +85,7 @@ impl<H: Handler> Runner<H> {
         }
     }
 
-    pub(crate) async fn deliver(&self, item: Item<H>) -> bool {
+    pub(crate) async fn deliver(&self, item: Box<Item<H>>) -> bool {
         self.records.send(item).await.is_ok()
     }
 }
@@ -94,13 +94,13 @@ impl<H: Handler> Runner<H> {
 pub(crate) enum Origin<H: Handler> {
     Call(oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>),
     /// A record that moves its stream from here to there.
-    Stream { record: Record, before: Position, after: Position, restart: reader::Restart },
+    Stream { record: Box<Record>, before: Position, after: Position, restart: reader::Restart },
     /// A record once more, where dedupe is switched off.
-    Again(Record),
+    Again(Box<Record>),
     /// A parked record that is to be tried again.
-    Ready(Parked),
+    Ready(Box<Parked>),
     /// An early record that is tried again because its key moved.
-    Early(Parked),
+    Early(Box<Parked>),
 }
 
 pub(crate) enum Work<I> {
@@ -118,30 +118,37 @@ pub(crate) struct Item<H: Handler> {
 }
 
 impl<H: Handler> Item<H> {
-    fn called(envelope: Envelope<H::Input>, reply: oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>) -> Self {
-        Self { key: envelope.key.clone(), work: Work::Input(envelope), origin: Origin::Call(reply), _span: None }
+    fn called(envelope: Envelope<H::Input>, reply: oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>) -> Box<Self> {
+        Box::new(Self { key: envelope.key.clone(), work: Work::Input(envelope), origin: Origin::Call(reply), _span: None })
     }
 
-    pub(crate) fn heard(handler: &H, group: &'static str, record: Record, origin: Origin<H>) -> Self {
-        let key = record.key.clone();
+    /// What the handler makes of the record that `origin` has.
+    pub(crate) fn heard(handler: &H, group: &'static str, origin: Origin<H>) -> Box<Self> {
         let mut span = None;
-        let work = match handler.hear(&record) {
-            _ if record.type_name.is_empty() => Work::Poisoned("has no ce_type".to_owned()),
-            Heard::Input(input) => {
-                span = Processing::of(group, &record);
-                Work::Input(Envelope {
-                    id: record.id,
-                    key: key.clone(),
-                    at: clock::now(),
-                    correlation: record.correlation,
-                    trace: span.as_ref().map_or(record.trace, Processing::trace),
-                    input,
-                })
+        let mut key = String::new();
+        let work = match origin.record() {
+            None => Work::Ignored,
+            Some(record) => {
+                key.clone_from(&record.key);
+                match handler.hear(record) {
+                    _ if record.type_name.is_empty() => Work::Poisoned("has no ce_type".to_owned()),
+                    Heard::Input(input) => {
+                        span = Processing::of(group, record);
+                        Work::Input(Envelope {
+                            id: record.id,
+                            key: key.clone(),
+                            at: clock::now(),
+                            correlation: record.correlation.clone(),
+                            trace: span.as_ref().map_or_else(|| record.trace.clone(), Processing::trace),
+                            input,
+                        })
+                    }
+                    Heard::Ignored => Work::Ignored,
+                    Heard::Undecodable(reason) => Work::Poisoned(reason),
+                }
             }
-            Heard::Ignored => Work::Ignored,
-            Heard::Undecodable(reason) => Work::Poisoned(reason),
         };
-        Self { key, work, origin, _span: span }
+        Box::new(Self { key, work, origin, _span: span })
     }
 
     pub(crate) fn input(&self) -> Option<&Envelope<H::Input>> {
@@ -152,10 +159,16 @@ impl<H: Handler> Item<H> {
     }
 
     pub(crate) fn record(&self) -> Option<&Record> {
-        match &self.origin {
-            Origin::Call(_) => None,
-            Origin::Stream { record, .. } | Origin::Again(record) => Some(record),
-            Origin::Ready(row) | Origin::Early(row) => Some(&row.record),
+        self.origin.record()
+    }
+}
+
+impl<H: Handler> Origin<H> {
+    fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Call(_) => None,
+            Self::Stream { record, .. } | Self::Again(record) => Some(record),
+            Self::Ready(row) | Self::Early(row) => Some(&row.record),
         }
     }
 }
@@ -202,7 +215,7 @@ struct Worker<H: Handler> {
 }
 
 impl<H: Handler> Worker<H> {
-    async fn run(self, mut calls: mpsc::Receiver<Item<H>>, mut records: mpsc::Receiver<Item<H>>, tasks: Tasks) {
+    async fn run(self, mut calls: mpsc::Receiver<Box<Item<H>>>, mut records: mpsc::Receiver<Box<Item<H>>>, tasks: Tasks) {
         loop {
             let mut items = Vec::with_capacity(64);
             tokio::select! {
@@ -225,7 +238,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Settles the items in order, in as few transactions as it takes: halves what cannot be saved until one item is left to blame.
-    async fn settle_all(&self, items: Vec<Item<H>>) {
+    async fn settle_all(&self, items: Vec<Box<Item<H>>>) {
         let mut todo = vec![items];
         let mut attempt = 0;
         let mut looked_again = None;
@@ -245,10 +258,12 @@ impl<H: Handler> Worker<H> {
                         todo.push(items);
                     }
                 },
-                Fault::Panic { index, message } => {
-                    if let Some(item) = items.get_mut(index) {
-                        item.work = Work::Poisoned(format!("panicked: {message}"));
-                    }
+                Fault::Panic { culprit: Culprit::Item(index), message } => {
+                    items[index].work = Work::Poisoned(format!("panicked: {message}"));
+                    todo.push(items);
+                }
+                Fault::Panic { culprit: Culprit::Row(id), message } => {
+                    self.park_again(id, &format!("panicked: {message}")).await;
                     todo.push(items);
                 }
                 Fault::Blame(_) if items.len() > 1 => {
@@ -290,7 +305,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// One transaction. On success the items are gone: answered, or settled.
-    async fn try_once(&self, items: &mut Vec<Item<H>>) -> Result<(), Fault> {
+    async fn try_once(&self, items: &mut Vec<Box<Item<H>>>) -> Result<(), Fault> {
         for item in items.extract_if(.., |item| matches!((&item.work, &item.origin), (Work::Poisoned(_), Origin::Call(_)))) {
             if let (Work::Poisoned(reason), Origin::Call(reply)) = (item.work, item.origin) {
                 tracing::error!(r#type = "PROCESSING_ERROR", group = self.group.name, key = item.key, reason, "an input could not be applied");
@@ -306,7 +321,7 @@ impl<H: Handler> Worker<H> {
                 parking::store::park_again(&mut db, row.id, reason).await?;
             }
         }
-        let refs: Vec<&Item<H>> = items.iter().collect();
+        let refs: Vec<&Item<H>> = items.iter().map(Box::as_ref).collect();
         let settled = batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs).await?;
         drop(db);
         self.handler.committed();
@@ -350,7 +365,7 @@ fn drain<T>(queue: &mut mpsc::Receiver<T>, items: &mut Vec<T>, limit: usize) {
 
 /// Streams that are not where the batch thought: what is applied already is dropped, what goes on from the stored position stays, and behind
 /// a hole the reader starts again.
-fn realign<H: Handler>(items: &mut Vec<Item<H>>, mut stored: HashMap<Stream, Position>) {
+fn realign<H: Handler>(items: &mut Vec<Box<Item<H>>>, mut stored: HashMap<Stream, Position>) {
     items.retain(|item| {
         let Origin::Stream { record, before, after, restart } = &item.origin else { return true };
         let Some(position) = stored.get_mut(&record.stream) else { return true };

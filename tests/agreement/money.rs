@@ -1,0 +1,145 @@
+//! The provider's statement against payments, refunds, ledger and orders. The statement is the truth: money that moved is there.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::facts::{End, Entry, Facts, Payment};
+
+const RECEIVABLE: &str = "receivable:";
+
+pub(super) fn check(facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    let charges: HashMap<&str, &Entry> =
+        facts.statement.iter().filter(|entry| entry.kind == "CHARGE").map(|entry| (entry.key.as_str(), entry)).collect();
+    known_to_us(facts, &mut found);
+    given_back(facts, &charges, &mut found);
+    for payment in &facts.payments {
+        paid(facts, payment, &charges, &mut found);
+    }
+    let payers: BTreeSet<Uuid> = facts.payments.iter().map(|payment| payment.order_id).collect();
+    let unpaid = facts.orders.values().filter(|order| order.end() == End::Confirmed && !payers.contains(&order.id));
+    found.extend(unpaid.map(|order| format!("order {} is confirmed and has no payment", order.id)));
+    ledger(facts, &mut found);
+    found
+}
+
+/// The statement has nothing that our books don't.
+fn known_to_us(facts: &Facts, found: &mut Vec<String>) {
+    let payments: BTreeSet<String> = facts.payments.iter().map(|payment| payment.id.to_string()).collect();
+    for entry in &facts.statement {
+        let charge = entry.of.as_ref().unwrap_or(&entry.key);
+        if !payments.contains(charge) {
+            found.push(format!("the statement has the {} {} of charge {charge}, which is no payment", entry.kind, entry.key));
+        }
+        if entry.kind != "REFUND" {
+            continue;
+        }
+        let state = entry.key.parse().ok().and_then(|id: Uuid| facts.refunds.get(&id)).map_or("missing", String::as_str);
+        let expected = if entry.succeeded { "SUCCEEDED" } else { "REFUSED" };
+        // A refund that was refused may be asked for again under the same key.
+        if state != expected {
+            found.push(format!("refund {} of charge {charge} is {state}, the statement says {expected}", entry.key));
+        }
+    }
+    let entered: BTreeSet<&str> = facts.statement.iter().map(|entry| entry.key.as_str()).collect();
+    for (id, state) in &facts.refunds {
+        if state != "REFUSED" && !entered.contains(id.to_string().as_str()) {
+            found.push(format!("refund {id} is {state} and not in the statement"));
+        }
+    }
+}
+
+/// What a charge has given back is the sum of its refunds.
+fn given_back(facts: &Facts, charges: &HashMap<&str, &Entry>, found: &mut Vec<String>) {
+    let mut refunds: HashMap<&str, i64> = HashMap::new();
+    for entry in facts.statement.iter().filter(|entry| entry.kind == "REFUND" && entry.succeeded) {
+        *refunds.entry(entry.of.as_deref().unwrap_or_default()).or_default() += entry.amount;
+    }
+    for (key, charge) in charges {
+        let refunds = refunds.get(key).copied().unwrap_or(0);
+        if charge.refunded != refunds || refunds > charge.amount {
+            let Entry { amount, refunded, .. } = charge;
+            found.push(format!("charge {key} of {amount} has given back {refunded}, its refunds come to {refunds}"));
+        }
+    }
+}
+
+fn paid(facts: &Facts, payment: &Payment, charges: &HashMap<&str, &Entry>, found: &mut Vec<String>) {
+    let id = payment.id.to_string();
+    let charge = charges.get(id.as_str()).filter(|charge| charge.succeeded);
+    let (taken, back) = charge.map_or((0, 0), |charge| (charge.amount, charge.refunded));
+    let mut note = |text: String| found.push(format!("payment {id} of order {}: {text}", payment.order_id));
+    if (payment.captured, payment.refunded) != (taken, back) {
+        note(format!(
+            "says taken {} and refunded {}, the statement says {taken} and {back}",
+            payment.captured, payment.refunded
+        ));
+    }
+    if payment.refund_pending != 0 {
+        note(format!("a refund of {} is still pending", payment.refund_pending));
+    }
+    let Some(order) = facts.orders.get(&payment.order_id) else { return note("there is no such order".to_owned()) };
+    let states: &[&str] = match order.end() {
+        End::Confirmed => {
+            if (taken, back) != (order.total, 0) || charge.is_none_or(|charge| charge.currency != order.currency) {
+                note(format!("the order is confirmed at {} {}, taken is {taken}, refunded {back}", order.total, order.currency));
+            }
+            &["CAPTURED"]
+        }
+        End::Undone => {
+            if taken != back {
+                note(format!("the order is {}, and {} is held", order.status, taken - back));
+            }
+            if order.refunded_amount != back {
+                note(format!("the customer was told of {} refunded, it was {back}", order.refunded_amount));
+            }
+            &["DECLINED", "VOIDED", "REFUNDED"]
+        }
+        End::Attention => &["CAPTURED", "DECLINED", "VOIDED", "REFUNDED", "REFUND_REFUSED"],
+        End::NotYet => return,
+    };
+    if !states.contains(&payment.state.as_str()) {
+        note(format!("it is {} and the order {}", payment.state, order.status));
+    }
+}
+
+/// Every transfer belongs to a payment and comes to what the payment says; the accounts come to what the provider owes us.
+fn ledger(facts: &Facts, found: &mut Vec<String>) {
+    let mut moved: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
+    let mut accounts: BTreeMap<(&str, &str), i64> = BTreeMap::new();
+    for transfer in &facts.ledger {
+        let (taken, back) = moved.entry(transfer.payment_id).or_default();
+        match (transfer.debit.starts_with(RECEIVABLE), transfer.credit.starts_with(RECEIVABLE)) {
+            (true, false) => *taken += transfer.amount,
+            (false, true) => *back += transfer.amount,
+            _ => found.push(format!("the ledger moves {} of payment {} between strange accounts", transfer.amount, transfer.payment_id)),
+        }
+        *accounts.entry((&transfer.debit, &transfer.currency)).or_default() += transfer.amount;
+        *accounts.entry((&transfer.credit, &transfer.currency)).or_default() -= transfer.amount;
+    }
+    for payment in &facts.payments {
+        let (taken, back) = moved.remove(&payment.id).unwrap_or_default();
+        if (taken, back) != (payment.captured, payment.refunded) {
+            let Payment { id, captured, refunded, .. } = payment;
+            found.push(format!("payment {id} has {captured} taken and {refunded} refunded, the ledger has {taken} and {back}"));
+        }
+    }
+    found.extend(moved.keys().map(|id| format!("the ledger knows payment {id}, which there is not")));
+
+    let mut net: BTreeMap<&str, i64> = BTreeMap::new();
+    for entry in facts.statement.iter().filter(|entry| entry.kind == "CHARGE" && entry.succeeded) {
+        *net.entry(&entry.currency).or_default() += entry.amount - entry.refunded;
+    }
+    let currencies: BTreeSet<&str> = accounts.keys().map(|(_, currency)| *currency).chain(net.keys().copied()).collect();
+    for currency in currencies {
+        let owed = net.get(currency).copied().unwrap_or(0);
+        let of = |wanted: &dyn Fn(&str) -> bool| -> i64 {
+            accounts.iter().filter(|((account, of), _)| *of == currency && wanted(account)).map(|(_, balance)| balance).sum()
+        };
+        let (receivable, sales) = (of(&|account| account.starts_with(RECEIVABLE)), of(&|account| account == "sales"));
+        if (receivable, sales) != (owed, -owed) {
+            found.push(format!("the ledger has {receivable} {currency} receivable and {sales} in sales, the provider owes {owed}"));
+        }
+    }
+}
