@@ -40,7 +40,6 @@ test: ## everything CI checks
 	check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	cargo clippy --workspace --all-targets --all-features -- -D warnings
 	@cargo build --workspace
-	$(if $(wildcard clients/python/test.sh),clients/python/test.sh)
 	@status=0; cargo test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; deploy/test-sum.sh target/test.log || status=1; exit $$status
 
 bench: ## orders a second on this machine, as JSON

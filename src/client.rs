@@ -49,7 +49,10 @@ impl Target {
         let dir = self.data.clone().map_or_else(local::data_dir::default_dir, Ok)?;
         let file = dir.join("ready.json");
         let Ok(text) = std::fs::read_to_string(&file) else {
-            bail!("no platform is running on {} (start one with `settle up` or `make up`, or name it with --target)", dir.display());
+            bail!(
+                "no platform is running on {} (start one with `settle up` or `make up`, or name it with --target)",
+                dir.display()
+            );
         };
         serde_json::from_str(&text).with_context(|| format!("{} is not readable", file.display()))
     }

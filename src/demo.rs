@@ -116,7 +116,14 @@ const SCENARIOS: &[Scenario] = &[
         name: "unshippable: the stock is released, the charge refunded, the order fails",
         sku: "SKU-UNSHIPPABLE",
         ends: OrderStatus::Failed,
-        happens: &["InventoryReserved", "ShippingFailed", "SagaCompensating", "InventoryReleased", "PaymentRefunded", "OrderFailed"],
+        happens: &[
+            "InventoryReserved",
+            "ShippingFailed",
+            "SagaCompensating",
+            "InventoryReleased",
+            "PaymentRefunded",
+            "OrderFailed",
+        ],
         payment: PaymentState::Refunded,
         shipment: ShipmentState::Refused,
         ..CONFIRMED
@@ -155,7 +162,13 @@ impl Demo {
             self.orders().cancel_order(request).await.map_err(told).context("the cancel was refused")?;
         }
         let order = self.settled(&order_id).await?;
-        ensure!(order.status() == scenario.ends, "it ended {}, not {}\n{}", status_name(&order), scenario.ends.as_str_name(), timeline(&order));
+        ensure!(
+            order.status() == scenario.ends,
+            "it ended {}, not {}\n{}",
+            status_name(&order),
+            scenario.ends.as_str_name(),
+            timeline(&order)
+        );
         happened(&order, scenario.happens)?;
         if scenario.over_rest {
             let shown = self.get_over_rest(&order_id).await?;
@@ -243,7 +256,9 @@ impl Demo {
             listed.stock.into_iter().find(|stock| stock.sku == sku).map(|stock| stock.reserved)
         };
         // The commit of a reservation follows the confirmation: give it the time it takes.
-        match local::until("the stock at rest", Duration::from_secs(5), || async { look().await.filter(|reserved| *reserved == 0) }).await {
+        match local::until("the stock at rest", Duration::from_secs(5), || async { look().await.filter(|reserved| *reserved == 0) })
+            .await
+        {
             Ok(reserved) => Ok(reserved),
             Err(_) => look().await.with_context(|| format!("there is no stock of {sku}; run `settle seed`")),
         }

@@ -40,7 +40,8 @@ pub async fn main(args: Args) -> Result<()> {
     }
     match args.output {
         Output::Json => {
-            let all: Vec<_> = checks.iter().map(|c| json!({"check": c.name, "ok": c.ok, "needed": c.needed, "says": c.says})).collect();
+            let all: Vec<_> =
+                checks.iter().map(|c| json!({"check": c.name, "ok": c.ok, "needed": c.needed, "says": c.says})).collect();
             println!("{}", json!(all));
         }
         Output::Table => {

@@ -57,7 +57,13 @@ pub async fn main(args: Args) -> Result<()> {
                     println!("{:<36}  {:<12}  {:>14}  {:<20}  REASON", "ORDER", "STATUS", "TOTAL", "CUSTOMER");
                     for order in listed.orders {
                         let total = format!("{} {}", order.total, order.currency);
-                        println!("{}  {:<12}  {total:>14}  {:<20}  {}", order.order_id, status_name(&order), order.customer_id, order.reason);
+                        println!(
+                            "{}  {:<12}  {total:>14}  {:<20}  {}",
+                            order.order_id,
+                            status_name(&order),
+                            order.customer_id,
+                            order.reason
+                        );
                     }
                 }
             }
@@ -85,9 +91,11 @@ pub fn status_name(order: &Order) -> &'static str {
 
 fn read_status(text: &str) -> Result<OrderStatus> {
     let name = text.to_uppercase();
-    OrderStatus::from_str_name(&name)
-        .or_else(|| OrderStatus::from_str_name(&format!("ORDER_STATUS_{name}")))
-        .ok_or_else(|| anyhow::anyhow!("{text} is not a status; they are PENDING PROCESSING PAID CONFIRMED COMPENSATING CANCELLING FAILED CANCELLED"))
+    OrderStatus::from_str_name(&name).or_else(|| OrderStatus::from_str_name(&format!("ORDER_STATUS_{name}"))).ok_or_else(|| {
+        anyhow::anyhow!(
+            "{text} is not a status; they are PENDING PROCESSING PAID CONFIRMED COMPENSATING CANCELLING FAILED CANCELLED"
+        )
+    })
 }
 
 /// The order's story, a line an entry, with the milliseconds since the first.

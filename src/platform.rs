@@ -81,9 +81,14 @@ impl Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BusChoice {
     Postgres,
-    Kafka { brokers: String },
+    Kafka {
+        brokers: String,
+    },
     /// For tests: any interleaving, dribs and repeats.
-    Shuffle { seed: u64, dedupe: bool },
+    Shuffle {
+        seed: u64,
+        dedupe: bool,
+    },
 }
 
 /// Addresses that are bound already, so that a port in use is found out before anything starts.

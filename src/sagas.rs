@@ -51,7 +51,13 @@ pub async fn main(args: Args) -> Result<()> {
                 Output::Table => {
                     println!("{:<36}  {:<16}  {:<28}  REMAINING", "ORDER", "STATE", "REASON");
                     for saga in listed.sagas {
-                        println!("{}  {:<16}  {:<28}  {}", saga.order_id, state_name(&saga), saga.reason, saga.remaining.join(", "));
+                        println!(
+                            "{}  {:<16}  {:<28}  {}",
+                            saga.order_id,
+                            state_name(&saga),
+                            saga.reason,
+                            saga.remaining.join(", ")
+                        );
                     }
                 }
             }
@@ -62,7 +68,14 @@ pub async fn main(args: Args) -> Result<()> {
             match output {
                 Output::Json => println!("{}", gateway::to_json(&saga)?),
                 Output::Table => {
-                    println!("{}  {} v{}  {}  {}", saga.order_id, saga.definition, saga.definition_version, state_name(&saga), saga.reason);
+                    println!(
+                        "{}  {} v{}  {}  {}",
+                        saga.order_id,
+                        saga.definition,
+                        saga.definition_version,
+                        state_name(&saga),
+                        saga.reason
+                    );
                     for step in &saga.steps {
                         println!("  {:<12} {}", step.name, step.state().as_str_name().trim_start_matches("STEP_STATE_"));
                     }

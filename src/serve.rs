@@ -28,6 +28,9 @@ pub async fn main(args: Args) -> Result<()> {
         BusKind::Postgres => BusChoice::Postgres,
         BusKind::Kafka => BusChoice::Kafka { brokers: settings.kafka_brokers.clone().context("KAFKA_BROKERS is not set")? },
     };
+    if let BusChoice::Kafka { brokers } = &bus {
+        messaging::bus::kafka::Cluster::new(brokers).answers().await?;
+    }
     let mut services = args.services;
     services.sort_unstable();
     services.dedup();

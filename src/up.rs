@@ -7,17 +7,24 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use contracts::topic;
 use kit::{Settings, admin::Metrics, settings::BusKind, telemetry::Telemetry};
 use local::{DirLock, Kafka, Postgres, postgres};
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
 use crate::{
-    client, platform::{BusChoice, Listeners, Plan, Platform, Service},
+    client,
+    platform::{BusChoice, Listeners, Plan, Platform, Service},
     seed,
 };
+
+const PRICES_WITHIN: Duration = Duration::from_secs(30);
+const PRICES_POLL: Duration = Duration::from_millis(20);
 
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Args {
@@ -106,7 +113,10 @@ impl Up {
             args.admin.as_deref().unwrap_or(&settings.admin_addr),
         )
         .await?;
-        let bus_kind = remembered_bus(&data, args.bus, settings.bus)?;
+        let bus_kind = args.bus.or(remembered_bus(&data)).unwrap_or(settings.bus);
+        if let (BusKind::Kafka, Some(brokers)) = (bus_kind, &settings.kafka_brokers) {
+            messaging::bus::kafka::Cluster::new(brokers).answers().await?;
+        }
 
         progress("starting Postgres");
         let postgres = Postgres::start(&data, postgres::Options::default()).await?;
@@ -146,6 +156,7 @@ impl Up {
             metrics,
         };
         let platform = Platform::start(plan).await?;
+        fs::write(data.join("bus"), format!("{bus_kind}\n")).with_context(|| format!("cannot write to {}", data.display()))?;
         let up = Self { platform, data, databases, bus: bus_kind, ready_files, postgres, kafka, _lock: lock };
         if !args.no_seed {
             up.seed_once().await?;
@@ -196,11 +207,14 @@ impl Up {
     #[must_use]
     pub fn summary(&self) -> String {
         let Platform { grpc, http, admin, .. } = &self.platform;
+        let is_default = local::data_dir::default_dir().is_ok_and(|dir| dir == self.data);
         format!(
             "\nSettle is ready: bus {bus}, data in {data}\n\n  gRPC    {grpc}\n  REST    http://{http}\n  admin   http://{admin}/healthz /readyz /metrics\n\n\
              Try:\n  curl -s http://{http}/api/v1/orders -H 'Content-Type: application/json' \\\n    \
              -d '{{\"userId\":\"usr_001\",\"items\":[{{\"sku\":\"SKU-123\",\"qty\":2,\"price\":1200}}],\"currency\":\"LKR\"}}'\n  \
-             grpcurl -plaintext {grpc} list\n  settle demo\n",
+             grpcurl -plaintext {grpc} list\n  {settle} demo{with_data}\n",
+            settle = std::env::current_exe().map_or_else(|_| "settle".to_owned(), |path| path.display().to_string()),
+            with_data = if is_default { String::new() } else { format!(" --data {}", self.data.display()) },
             bus = self.bus,
             data = self.data.display(),
         )
@@ -214,8 +228,26 @@ impl Up {
         }
         progress("creating the products of the examples");
         seed::run(client::connect(&self.platform.grpc.to_string()).await?).await?;
+        self.prices_heard().await?;
         fs::write(&marker, "")?;
         Ok(())
+    }
+
+    /// Waits until the order service has heard of the catalogue's prices: from then on an order need not name them.
+    async fn prices_heard(&self) -> Result<()> {
+        let mut inventory = PgConnection::connect(&self.databases["inventory"]).await?;
+        let mut order = PgConnection::connect(&self.databases["order"]).await?;
+        let mut said = messaging::outbox::ends(&mut inventory).await?;
+        said.retain(|(stream, _)| stream.topic == topic::PRODUCT_EVENTS);
+        let deadline = tokio::time::Instant::now() + PRICES_WITHIN;
+        loop {
+            let heard = messaging::progress::of_group(&mut order, "order").await?;
+            if said.iter().all(|(stream, seq)| heard.iter().any(|(at, position)| at == stream && position.seq >= *seq)) {
+                return Ok(());
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "the order service does not hear of the catalogue's prices");
+            tokio::time::sleep(PRICES_POLL).await;
+        }
     }
 
     fn write_ready(&self, file: &Path) -> Result<()> {
@@ -248,16 +280,14 @@ fn progress(what: &str) {
 
 fn remove(file: &Path) -> Result<()> {
     match fs::remove_file(file) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", file.display())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", file.display()))
+        }
         _ => Ok(()),
     }
 }
 
-/// The bus that is asked for, else the one the directory was last run with, else the environment's.
-fn remembered_bus(data: &Path, asked: Option<BusKind>, default: BusKind) -> Result<BusKind> {
-    let file = data.join("bus");
-    let remembered = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
-    let bus = asked.or(remembered).unwrap_or(default);
-    fs::write(&file, format!("{bus}\n")).with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(bus)
+/// The bus this directory was last run with.
+fn remembered_bus(data: &Path) -> Option<BusKind> {
+    fs::read_to_string(data.join("bus")).ok()?.trim().parse().ok()
 }

@@ -75,7 +75,8 @@ pub(crate) async fn agree(databases: &BTreeMap<String, String>, patience: Durati
         let found = check(&mut books).await;
         (streams::heads(&mut books).await == heads).then_some(found)
     });
-    match found.await {
+    let found = found.await;
+    match found {
         Ok(found) => found,
         Err(error) => [vec![error.to_string()], restless.into_inner()].concat(),
     }

@@ -20,28 +20,28 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// What it writes when it is ready.
 #[derive(Debug, Deserialize)]
-pub struct Ready {
-    pub grpc: String,
-    pub http: String,
+pub(crate) struct Ready {
+    pub(crate) grpc: String,
+    pub(crate) http: String,
     /// By service, `provider` included.
-    pub databases: BTreeMap<String, String>,
+    pub(crate) databases: BTreeMap<String, String>,
 }
 
 /// Started, but not ready yet. Killed when dropped.
-pub struct Starting {
+pub(crate) struct Starting {
     program: Program,
     ready_file: PathBuf,
 }
 
 /// A running platform. Killed when dropped.
-pub struct Process {
-    pub ready: Ready,
+pub(crate) struct Process {
+    pub(crate) ready: Ready,
     program: Program,
 }
 
 impl Starting {
     /// On `dir`/data, on free ports. What the environment of the tests says of brokers and collectors is not for it, only `env` is.
-    pub fn spawn(dir: &Path, bus: BusKind, env: &[(&str, String)]) -> Result<Self> {
+    pub(crate) fn spawn(dir: &Path, bus: BusKind, env: &[(&str, String)]) -> Result<Self> {
         static STARTS: AtomicU32 = AtomicU32::new(0);
         // Another file each time: one that is there was not left by an earlier start.
         let ready_file = dir.join(format!("ready-{}.json", STARTS.fetch_add(1, Ordering::Relaxed)));
@@ -60,7 +60,7 @@ impl Starting {
         Ok(Self { program: Program::start(command)?, ready_file })
     }
 
-    pub async fn ready(self) -> Result<Process> {
+    pub(crate) async fn ready(self) -> Result<Process> {
         let Self { mut program, ready_file } = self;
         let text = tokio::select! {
             text = local::until("settle to be ready", READY_WITHIN, || async { fs::read_to_string(&ready_file).ok() }) => {
@@ -72,32 +72,32 @@ impl Starting {
     }
 
     /// SIGKILL before it is ready, or just after.
-    pub async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         self.program.kill().await?;
         Ok(())
     }
 }
 
 impl Process {
-    pub async fn start(dir: &Path, bus: BusKind, env: &[(&str, String)]) -> Result<Self> {
+    pub(crate) async fn start(dir: &Path, bus: BusKind, env: &[(&str, String)]) -> Result<Self> {
         Starting::spawn(dir, bus, env)?.ready().await
     }
 
     /// SIGKILL, and waits until it is gone: the process alone, not what it started.
-    pub async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         self.program.kill().await?;
         Ok(())
     }
 
     /// SIGTERM: it must end well.
-    pub async fn stop(mut self) -> Result<()> {
+    pub(crate) async fn stop(mut self) -> Result<()> {
         let status = self.program.terminate(STOP_WITHIN).await?;
         ensure!(status.success(), "settle ended with {status}: {}", program_said(&self.program));
         Ok(())
     }
 
     /// Its log so far, for the message of a failure.
-    pub fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         program_said(&self.program)
     }
 }
@@ -110,7 +110,7 @@ fn program_said(program: &Program) -> String {
 }
 
 /// Living processes that work below this directory or were started with its name, with their command lines. None without /proc.
-pub fn working_in(dir: &Path) -> BTreeMap<u32, String> {
+pub(crate) fn working_in(dir: &Path) -> BTreeMap<u32, String> {
     let name = dir.to_string_lossy();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -107,6 +107,8 @@ fn text_option(pool: &DescriptorPool, options: &DynamicMessage, name: &str) -> R
     if !options.has_extension(&extension) {
         return Ok(None);
     }
-    let Value::String(text) = options.get_extension(&extension).into_owned() else { anyhow::bail!("option {name} is not a string") };
+    let Value::String(text) = options.get_extension(&extension).into_owned() else {
+        anyhow::bail!("option {name} is not a string")
+    };
     Ok(Some(text))
 }

@@ -46,4 +46,4 @@ create table reservations (
     check ((state = 'REFUSED') = (reason is not null) and (reason is null) = (sku is null)),
     check ((state in ('RELEASED', 'VOIDED')) = (undone_by is not null)),
     check (state <> 'VOIDED' or cardinality(skus) = 0)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);

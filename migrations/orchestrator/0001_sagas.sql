@@ -27,7 +27,7 @@ create table sagas (
     version bigint not null check (version >= 1),
     -- What is over asks no more.
     check (deadline_at is null or state not in ('DONE', 'UNDONE'))
-) with (fillfactor = 60);
+) with (fillfactor = 40);
 
 -- Newest first, for people.
 create index sagas_newest on sagas (started_at, order_id);

@@ -22,4 +22,4 @@ create table shipments (
     check ((state = 'REFUSED') = (reason is not null)),
     check ((state in ('CANCELLED', 'VOIDED')) = (undone_by is not null)),
     check (state <> 'VOIDED' or cardinality(skus) = 0)
-) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);

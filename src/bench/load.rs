@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use contracts::order::v1::{CreateOrderRequest, OrderItem, OrderStatus, WatchOrderRequest, order_service_client::OrderServiceClient};
+use contracts::order::v1::{
+    CreateOrderRequest, OrderItem, OrderStatus, WatchOrderRequest, order_service_client::OrderServiceClient,
+};
 use tokio::task::JoinSet;
 use tonic::{Code, transport::Channel};
 
@@ -55,7 +57,9 @@ pub(super) async fn run(grpc: &str, skus: &[String], orders: u32, concurrency: u
                     return anyhow::Ok((latencies, confirmed));
                 }
                 let begun = Instant::now();
-                let status = tokio::time::timeout(SETTLE_WITHIN, one(&mut client, &skus, n)).await.context("an order did not settle in time")??;
+                let status = tokio::time::timeout(SETTLE_WITHIN, one(&mut client, &skus, n))
+                    .await
+                    .context("an order did not settle in time")??;
                 latencies.push(begun.elapsed());
                 confirmed += u32::from(status == OrderStatus::Confirmed);
             }

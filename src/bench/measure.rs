@@ -28,7 +28,11 @@ impl Snapshot {
             Some(own) => {
                 let text = reqwest::get(format!("http://{}/metrics", own.ready.admin)).await?.text().await?;
                 let pid = own.program.pid();
-                (Some(cpu::tree_us(pid)?), Some(cpu::process_us(pid)?), Some((sum(&text, "settle_batch_rows_sum"), sum(&text, "settle_batch_rows_count"))))
+                (
+                    Some(cpu::tree_us(pid)?),
+                    Some(cpu::process_us(pid)?),
+                    Some((sum(&text, "settle_batch_rows_sum"), sum(&text, "settle_batch_rows_count"))),
+                )
             }
             None => (None, None, None),
         };

@@ -16,7 +16,6 @@ pub(super) fn check(facts: &Facts) -> Vec<String> {
 
 /// A confirmed order has just one booking that was carried out, of its own lines; every other order none. Nothing ended is still held.
 fn booked(facts: &Facts, what: &str, bookings: &[Booking], carried_out: &str, found: &mut Vec<String>) {
-    // The name RELEASED means the opposite of a reservation and of a shipment.
     let mut confirmed: BTreeSet<Uuid> = BTreeSet::new();
     for booking in bookings {
         let Booking { order_id, state, .. } = booking;

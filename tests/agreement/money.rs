@@ -115,8 +115,8 @@ fn ledger(facts: &Facts, found: &mut Vec<String>) {
             (false, true) => *back += transfer.amount,
             _ => found.push(format!("the ledger moves {} of payment {} between strange accounts", transfer.amount, transfer.payment_id)),
         }
-        *accounts.entry((&transfer.debit, &transfer.currency)).or_default() += transfer.amount;
-        *accounts.entry((&transfer.credit, &transfer.currency)).or_default() -= transfer.amount;
+        *accounts.entry((transfer.debit.as_str(), transfer.currency.as_str())).or_default() += transfer.amount;
+        *accounts.entry((transfer.credit.as_str(), transfer.currency.as_str())).or_default() -= transfer.amount;
     }
     for payment in &facts.payments {
         let (taken, back) = moved.remove(&payment.id).unwrap_or_default();
@@ -129,15 +129,15 @@ fn ledger(facts: &Facts, found: &mut Vec<String>) {
 
     let mut net: BTreeMap<&str, i64> = BTreeMap::new();
     for entry in facts.statement.iter().filter(|entry| entry.kind == "CHARGE" && entry.succeeded) {
-        *net.entry(&entry.currency).or_default() += entry.amount - entry.refunded;
+        *net.entry(entry.currency.as_str()).or_default() += entry.amount - entry.refunded;
     }
     let currencies: BTreeSet<&str> = accounts.keys().map(|(_, currency)| *currency).chain(net.keys().copied()).collect();
     for currency in currencies {
         let owed = net.get(currency).copied().unwrap_or(0);
         let of = |wanted: &dyn Fn(&str) -> bool| -> i64 {
-            accounts.iter().filter(|((account, of), _)| *of == currency && wanted(account)).map(|(_, balance)| balance).sum()
+            accounts.iter().filter(|((account, has), _)| *has == currency && wanted(account)).map(|(_, balance)| balance).sum()
         };
-        let (receivable, sales) = (of(&|account| account.starts_with(RECEIVABLE)), of(&|account| account == "sales"));
+        let (receivable, sales) = (of(&|account: &str| account.starts_with(RECEIVABLE)), of(&|account: &str| account == "sales"));
         if (receivable, sales) != (owed, -owed) {
             found.push(format!("the ledger has {receivable} {currency} receivable and {sales} in sales, the provider owes {owed}"));
         }

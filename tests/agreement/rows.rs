@@ -1,5 +1,7 @@
 //! The order's own row, its timeline, its saga and what the customer was told.
 
+use uuid::Uuid;
+
 use super::{
     facts::{End, Facts, Order},
     timeline,
@@ -17,7 +19,7 @@ pub(super) fn check(facts: &Facts) -> Vec<String> {
             found.push(format!("order {} has {announced} OrderCreated", order.id));
         }
     }
-    let ghosts = facts.announced.keys().filter(|key| key.parse().is_ok_and(|id| !facts.orders.contains_key(&id)));
+    let ghosts = facts.announced.keys().filter(|key| key.parse::<Uuid>().is_ok_and(|id| !facts.orders.contains_key(&id)));
     found.extend(ghosts.map(|key| format!("OrderCreated of {key}, which is no order")));
     for id in facts.sagas.keys().chain(facts.notifications.keys()).chain(facts.timelines.keys()) {
         if !facts.orders.contains_key(id) {

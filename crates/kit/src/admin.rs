@@ -63,9 +63,10 @@ impl Readiness {
         if !self.serving.load(Ordering::Acquire) {
             return vec!["stopping".into()];
         }
-        let checks = self.databases.iter().map(|(service, pool)| async move {
-            pool.acquire().await.err().map(|error| format!("{service}: {error}"))
-        });
+        let checks = self
+            .databases
+            .iter()
+            .map(|(service, pool)| async move { pool.acquire().await.err().map(|error| format!("{service}: {error}")) });
         join_all(checks).await.into_iter().flatten().collect()
     }
 }

@@ -69,7 +69,8 @@ pub fn internal(error: impl std::borrow::Borrow<sqlx::Error>) -> Status {
 
 /// Reads the field `order_id`.
 pub fn order_id(text: &str) -> Result<Uuid, Status> {
-    contracts::ids::parse(text).map_err(|_| invalid("order_id", "must be a UUID such as 0190d3a8-7c1e-7000-8000-000000000001", "MALFORMED_ID"))
+    contracts::ids::parse(text)
+        .map_err(|_| invalid("order_id", "must be a UUID such as 0190d3a8-7c1e-7000-8000-000000000001", "MALFORMED_ID"))
 }
 
 /// Checks a text's length in characters, and that it has no control characters: Postgres stores no NUL, and people read the rest.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod database;
+mod exporter;
 pub mod grpc;
 pub mod serve;
 pub mod settings;

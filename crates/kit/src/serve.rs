@@ -16,8 +16,14 @@ use crate::telemetry::server_span;
 
 /// Adds reflection (v1, and v1alpha for older clients) and health to the services.
 pub async fn with_reflection(routes: Routes, services: &[&'static str]) -> anyhow::Result<Routes> {
-    let v1 = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(contracts::DESCRIPTORS).build_v1()?;
-    let v1alpha = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(contracts::DESCRIPTORS).build_v1alpha()?;
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(contracts::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl can show the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let (v1, v1alpha) = (described().build_v1()?, described().build_v1alpha()?);
     let (reporter, health) = tonic_health::server::health_reporter();
     for service in services {
         reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
@@ -83,7 +89,8 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let get = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
         let incoming = Trace { parent: get("traceparent"), state: get("tracestate") };
-        let span = server_span(request.uri().path().trim_start_matches('/').to_owned(), &incoming);
+        let path = request.uri().path().trim_start_matches('/');
+        let span = server_span(service_of(path), path.to_owned(), &incoming);
         for (name, value) in [("traceparent", span.trace().parent), ("tracestate", span.trace().state)] {
             match value.and_then(|value| HeaderValue::from_str(&value).ok()) {
                 Some(value) => drop(request.headers_mut().insert(name, value)),
@@ -97,6 +104,15 @@ where
             span.end(response.headers().get("grpc-status").is_none_or(|status| status == "0"));
             Ok(response)
         })
+    }
+}
+
+/// `order` of `settle.order.v1.OrderService/CreateOrder`; the sagas are the orchestrator's.
+fn service_of(path: &str) -> String {
+    match path.split('.').nth(1) {
+        Some("saga") => "orchestrator".to_owned(),
+        Some(service) => service.to_owned(),
+        None => "settle".to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Logs to stderr, traces over OTLP where an endpoint is set.
 
-use std::io::IsTerminal;
+use std::{borrow::Cow, io::IsTerminal};
 
 use messaging::Trace;
 use opentelemetry::{
@@ -8,10 +8,10 @@ use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator},
     trace::{SpanKind, Status, TraceContextExt, Tracer},
 };
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-use crate::settings;
+use crate::{exporter::ByService, settings};
 
 /// Ends with the process: sends what traces are still here.
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -19,7 +19,8 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 impl Telemetry {
     /// Logs as text on a terminal, as JSON elsewhere. Call once, inside the runtime.
     pub fn install() -> anyhow::Result<Self> {
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn,librdkafka=error"));
+        let filter = EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn,librdkafka=error,sqlx=warn"));
         let text = std::io::stderr().is_terminal();
         let layer = fmt::layer().with_writer(std::io::stderr);
         let registry = tracing_subscriber::registry().with(filter);
@@ -30,11 +31,7 @@ impl Telemetry {
         }
         let Some(endpoint) = settings::value("OTEL_EXPORTER_OTLP_ENDPOINT")? else { return Ok(Self(None)) };
         // The exporter and the sampler read the standard OTEL_ variables by themselves.
-        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-        let provider = SdkTracerProvider::builder()
-            .with_batch_exporter(exporter)
-            .with_resource(Resource::builder().with_service_name("settle").build())
-            .build();
+        let provider = SdkTracerProvider::builder().with_batch_exporter(ByService::default()).build();
         global::set_tracer_provider(provider.clone());
         tracing::info!(endpoint, "traces leave over OTLP");
         Ok(Self(Some(provider)))
@@ -56,11 +53,11 @@ pub struct Scope {
     context: Context,
 }
 
-/// Starts a server span as a child of the caller's trace, or as a root of its own.
+/// Starts a server span of a service as a child of the caller's trace, or as a root of its own.
 #[must_use]
-pub fn server_span(name: String, incoming: &Trace) -> Scope {
+pub fn server_span(service: impl Into<Cow<'static, str>>, name: String, incoming: &Trace) -> Scope {
     let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Carrier(incoming.clone()));
-    let tracer = global::tracer("settle");
+    let tracer = global::tracer(service);
     let span = tracer.span_builder(name).with_kind(SpanKind::Server).start_with_context(&tracer, &parent);
     Scope { context: parent.with_span(span) }
 }

@@ -28,7 +28,7 @@ mod tasks;
 pub use bus::Bus;
 pub use fault::Error;
 pub use handler::{Decision, Envelope, Handler, Heard, Refused, Verdict};
-pub use parking::{list as parked, redrive, Parked};
+pub use parking::{Parked, list as parked, redrive};
 pub use partition::partition_of;
 pub use record::{News, Place, Position, Record, Stream, Trace};
 pub use runner::{CallError, Runner, Subscription, start};

@@ -168,7 +168,7 @@ impl<H: Handler> Reader<H> {
             return Ok(());
         }
         self.cursors.retain(|stream, _| !again.contains(stream));
-        self.source.forget(&again);
+        self.source.reopened(&again);
         let owned = self.owned.borrow().clone();
         self.cursors.retain(|stream, _| owned.contains(&stream.partition));
         let stored = store::all(&mut *self.pool.acquire().await?, self.group.name).await?;

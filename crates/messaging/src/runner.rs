@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use rand::RngExt;
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -12,7 +12,9 @@ use crate::{
     batch::{self, Group},
     clock,
     fault::{Culprit, Fault, is_unique_violation},
-    lease, meters::Meters, outbox, parking, progress, reader,
+    lease,
+    meters::Meters,
+    outbox, parking, progress, reader,
     span::Processing,
 };
 
@@ -94,7 +96,12 @@ impl<H: Handler> Runner<H> {
 pub(crate) enum Origin<H: Handler> {
     Call(oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>),
     /// A record that moves its stream from here to there.
-    Stream { record: Box<Record>, before: Position, after: Position, restart: reader::Restart },
+    Stream {
+        record: Box<Record>,
+        before: Position,
+        after: Position,
+        restart: reader::Restart,
+    },
     /// A record once more, where dedupe is switched off.
     Again(Box<Record>),
     /// A parked record that is to be tried again.
@@ -195,7 +202,7 @@ pub async fn start<H: Handler>(
     let runner = Runner { calls, records };
     bus.carry(subscription.group, &pool, tasks).await?;
     reader::start(&runner, &handler, &group, subscription, &pool, bus, &meters, tasks).await?;
-    let worker = Worker { handler, pool, group, meters, bus: bus.clone() };
+    let worker = Worker { handler, pool, db: None, group, meters, bus: bus.clone() };
     let ending = tasks.clone();
     tasks.spawn_last(async move { worker.run(call_queue, record_queue, ending).await });
     Ok(runner)
@@ -209,13 +216,15 @@ fn new_instance() -> Uuid {
 struct Worker<H: Handler> {
     handler: Arc<H>,
     pool: PgPool,
+    /// Kept from batch to batch: giving it back costs a round trip each time.
+    db: Option<PoolConnection<Postgres>>,
     group: Arc<Group>,
     meters: Arc<Meters>,
     bus: Bus,
 }
 
 impl<H: Handler> Worker<H> {
-    async fn run(self, mut calls: mpsc::Receiver<Box<Item<H>>>, mut records: mpsc::Receiver<Box<Item<H>>>, tasks: Tasks) {
+    async fn run(mut self, mut calls: mpsc::Receiver<Box<Item<H>>>, mut records: mpsc::Receiver<Box<Item<H>>>, tasks: Tasks) {
         loop {
             let mut items = Vec::with_capacity(64);
             tokio::select! {
@@ -238,7 +247,7 @@ impl<H: Handler> Worker<H> {
     }
 
     /// Settles the items in order, in as few transactions as it takes: halves what cannot be saved until one item is left to blame.
-    async fn settle_all(&self, items: Vec<Box<Item<H>>>) {
+    async fn settle_all(&mut self, items: Vec<Box<Item<H>>>) {
         let mut todo = vec![items];
         let mut attempt = 0;
         let mut looked_again = None;
@@ -305,17 +314,26 @@ impl<H: Handler> Worker<H> {
     }
 
     /// One transaction. On success the items are gone: answered, or settled.
-    async fn try_once(&self, items: &mut Vec<Box<Item<H>>>) -> Result<(), Fault> {
+    async fn try_once(&mut self, items: &mut Vec<Box<Item<H>>>) -> Result<(), Fault> {
         for item in items.extract_if(.., |item| matches!((&item.work, &item.origin), (Work::Poisoned(_), Origin::Call(_)))) {
             if let (Work::Poisoned(reason), Origin::Call(reply)) = (item.work, item.origin) {
-                tracing::error!(r#type = "PROCESSING_ERROR", group = self.group.name, key = item.key, reason, "an input could not be applied");
+                tracing::error!(
+                    r#type = "PROCESSING_ERROR",
+                    group = self.group.name,
+                    key = item.key,
+                    reason,
+                    "an input could not be applied"
+                );
                 let _ = reply.send(Err(CallError::Failed));
             }
         }
         if items.is_empty() {
             return Ok(());
         }
-        let mut db = self.pool.acquire().await.map_err(Fault::Away)?;
+        let mut db = match self.db.take() {
+            Some(db) => db,
+            None => self.pool.acquire().await.map_err(Fault::Away)?,
+        };
         for item in items.iter() {
             if let (Work::Poisoned(reason), Origin::Ready(row)) = (&item.work, &item.origin) {
                 parking::store::park_again(&mut db, row.id, reason).await?;
@@ -323,7 +341,8 @@ impl<H: Handler> Worker<H> {
         }
         let refs: Vec<&Item<H>> = items.iter().map(Box::as_ref).collect();
         let settled = batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs).await?;
-        drop(db);
+        // After a fault it goes back to the pool, which looks at it.
+        self.db = Some(db);
         self.handler.committed();
         self.bus.wake(&settled.topics);
         self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);

@@ -19,7 +19,7 @@ impl Processing {
         if !parent.is_sampled() {
             return None;
         }
-        let tracer = global::tracer("messaging");
+        let tracer = global::tracer(group);
         let span = tracer
             .span_builder(format!("process {}", record.stream.topic))
             .with_kind(SpanKind::Consumer)
@@ -80,7 +80,13 @@ mod tests {
         let context = parse(&trace).expect("valid");
         assert!(context.is_sampled());
         assert_eq!(format(&context), trace);
-        for bad in ["", "00", "00-0-0-0", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"] {
+        for bad in [
+            "",
+            "00",
+            "00-0-0-0",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        ] {
             assert!(parse(&Trace { parent: Some(bad.into()), state: None }).is_none(), "{bad}");
         }
     }

@@ -33,7 +33,8 @@ pub fn router(upstreams: Upstreams) -> Result<Router> {
 /// A typed message as REST shows it, for tools that print what they were told.
 pub fn to_json<M: prost::Message + prost::Name>(message: &M) -> Result<serde_json::Value> {
     let pool = DescriptorPool::decode(contracts::DESCRIPTORS).context("the descriptors of the protos")?;
-    let descriptor = pool.get_message_by_name(&M::full_name()).with_context(|| format!("{} is not in the protos", M::full_name()))?;
+    let descriptor =
+        pool.get_message_by_name(&M::full_name()).with_context(|| format!("{} is not in the protos", M::full_name()))?;
     let mut shapes = shape::Shapes::new(&pool);
     let of = shapes.add(&descriptor)?;
     let message = prost_reflect::DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;

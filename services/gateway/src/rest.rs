@@ -82,7 +82,7 @@ pub(crate) async fn serve(State(gateway): State<Arc<Gateway>>, request: Request)
         Found::OtherMethods(allowed) => return Problem::other_methods(&allowed).into_response(),
         Found::Nothing => return Problem::no_route().into_response(),
     };
-    let scope = kit::telemetry::server_span(route.name.clone(), &trace::of(&parts.headers));
+    let scope = kit::telemetry::server_span("gateway", route.name.clone(), &trace::of(&parts.headers));
     let answer = gateway.answer(route, &captures, &parts, body, &scope.trace()).await;
     let response = answer.unwrap_or_else(|problem| problem.into_response());
     scope.end(!response.status().is_server_error());

@@ -88,13 +88,13 @@ fn product_of(request: UpsertProductRequest) -> Result<Product, Status> {
     for (index, price) in product.prices.iter().enumerate() {
         let field = |name| format!("product.prices[{index}].{name}");
         if Currency::parse(&price.currency).is_none() {
-            return Err(kit::grpc::invalid(&field("currency"), "is not an ISO 4217 code", "CURRENCY_UNKNOWN"));
+            return Err(kit::grpc::invalid(&field("currency"), "is not an ISO 4217 code", "UNKNOWN_CURRENCY"));
         }
         if product.prices[..index].iter().any(|earlier| earlier.currency == price.currency) {
             return Err(kit::grpc::invalid(&field("currency"), "has a price already", "CURRENCY_REPEATED"));
         }
         if price.unit_price < 0 {
-            return Err(kit::grpc::invalid(&field("unit_price"), "must not be negative", "PRICE_NEGATIVE"));
+            return Err(kit::grpc::invalid(&field("unit_price"), "must not be negative", "NEGATIVE_PRICE"));
         }
     }
     product.prices.sort_by(|a, b| a.currency.cmp(&b.currency));

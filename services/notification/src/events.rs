@@ -94,7 +94,7 @@ impl Handler for Notifications {
     async fn save(&self, db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
         store::save(db, &book).await?;
         for ((_, kind), Notification { customer, text, .. }) in book.fresh() {
-            tracing::debug!(kind = kind.name(), customer, text, "told the customer");
+            tracing::info!(kind = kind.name(), customer, text, "told the customer");
         }
         Ok(())
     }

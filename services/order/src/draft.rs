@@ -74,7 +74,11 @@ impl Draft {
         for (i, item) in request.items.iter().enumerate() {
             text(&format!("items[{i}].sku"), &item.sku, 1, SKU_CHARS_MAX)?;
             if !skus.insert(item.sku.as_str()) {
-                return Err(Invalid::new(format!("items[{i}].sku"), "is in the order already: add up its quantities", "DUPLICATE_SKU"));
+                return Err(Invalid::new(
+                    format!("items[{i}].sku"),
+                    "is in the order already: add up its quantities",
+                    "DUPLICATE_SKU",
+                ));
             }
             if !(1..=QUANTITY_MAX).contains(&item.quantity) {
                 return Err(Invalid::new(format!("items[{i}].quantity"), format!("must be 1 to {QUANTITY_MAX}"), "BAD_QUANTITY"));
@@ -114,6 +118,9 @@ impl Draft {
             lines.push(Line { sku: line.sku.clone(), quantity: line.quantity, unit_price });
         }
         let total = total(lines.iter().map(|line| (line.quantity, line.unit_price)))?;
+        if total == 0 {
+            return Err(Invalid::new("items", "must come to more than 0: there would be nothing to charge", "TOTAL_IS_ZERO"));
+        }
         Ok((lines, total))
     }
 }
@@ -200,6 +207,9 @@ mod tests {
         let draft = check(CreateOrderRequest { items: vec![item("a", 2, None), item("b", 1, Some(5))], ..good() }).expect("good");
         let (lines, total) = draft.price(|sku| (sku == "a").then_some(100)).expect("priced");
         assert_eq!((lines[0].unit_price, total), (100, 205));
+        assert_eq!(draft.price(|_| Some(0)).map(|(_, total)| total), Ok(5));
+        let free = check(CreateOrderRequest { items: vec![item("a", 2, Some(0))], ..good() }).expect("good");
+        assert_eq!(free.price(|_| None).expect_err("nothing to charge").reason, "TOTAL_IS_ZERO");
         assert_eq!(draft.price(|_| None).expect_err("no price").reason, "PRICE_UNKNOWN");
         assert_eq!(draft.price(|_| Some(i64::MAX)).expect_err("too large").reason, "TOTAL_TOO_LARGE");
     }

@@ -5,12 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use contracts::{
-    Message, ids,
-    inventory::v1::ProductUpserted,
-    order::v1 as proto,
-    time::from_proto,
-};
+use contracts::{Message, ids, inventory::v1::ProductUpserted, order::v1 as proto, time::from_proto};
 use kit::news;
 use messaging::{Decision, Envelope, Handler, Heard, News, Record};
 use sqlx::PgConnection;
@@ -95,11 +90,13 @@ impl Handler for Orders {
         };
         match message {
             Err(error) => Heard::Undecodable(error.to_string()),
-            Ok(Message::RecordProgress(m)) => {
-                told(&m.order_id, Command::Record { event: m.event, at: m.occurred_at.as_ref().and_then(from_proto), detail: m.detail })
-            }
+            Ok(Message::RecordProgress(m)) => told(
+                &m.order_id,
+                Command::Record { event: m.event, at: m.occurred_at.as_ref().and_then(from_proto), detail: m.detail },
+            ),
             Ok(Message::ConfirmOrder(m)) => {
-                let command = Command::Confirm { command_id: m.command_id, reservation_id: m.reservation_id, shipment_id: m.shipment_id };
+                let command =
+                    Command::Confirm { command_id: m.command_id, reservation_id: m.reservation_id, shipment_id: m.shipment_id };
                 told(&m.order_id, command)
             }
             Ok(Message::CloseOrder(m)) => {
@@ -111,6 +108,8 @@ impl Handler for Orders {
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
+        // What a batch left behind that was not committed.
+        self.pending().clear();
         let mut orders = Vec::with_capacity(batch.len());
         let mut facts = Vec::new();
         let mut unpriced = Vec::new();

@@ -58,7 +58,10 @@ async fn read(lookup: &Lookup, id: Uuid) -> Result<Shown, Code> {
 
 #[tonic::async_trait]
 impl OrderService for Service {
-    async fn create_order(&self, request: Request<proto::CreateOrderRequest>) -> Result<Response<proto::CreateOrderResponse>, Code> {
+    async fn create_order(
+        &self,
+        request: Request<proto::CreateOrderRequest>,
+    ) -> Result<Response<proto::CreateOrderResponse>, Code> {
         let trace = trace_of(&request);
         let draft = Draft::check(request.into_inner(), kit::fresh_id).map_err(Refusal::Invalid)?;
         let id = draft.id;
@@ -97,13 +100,19 @@ impl OrderService for Service {
         Ok(Response::new(proto::ListOrdersResponse { orders: shown.iter().map(order).collect(), next_page_token }))
     }
 
-    async fn cancel_order(&self, request: Request<proto::CancelOrderRequest>) -> Result<Response<proto::CancelOrderResponse>, Code> {
+    async fn cancel_order(
+        &self,
+        request: Request<proto::CancelOrderRequest>,
+    ) -> Result<Response<proto::CancelOrderResponse>, Code> {
         let trace = trace_of(&request);
         let request = request.into_inner();
         let id = order_id(&request.order_id)?;
         text("reason", &request.reason, 0..=REASON_CHARS_MAX)?;
         let answer = self.call(kit::fresh_id(), id, trace, Input::Cancel { order_id: id, reason: request.reason }).await?;
-        Ok(Response::new(proto::CancelOrderResponse { order_id: answer.order_id.to_string(), status: status(answer.status).into() }))
+        Ok(Response::new(proto::CancelOrderResponse {
+            order_id: answer.order_id.to_string(),
+            status: status(answer.status).into(),
+        }))
     }
 
     type WatchOrderStream = ReceiverStream<Result<proto::WatchOrderResponse, Code>>;
@@ -227,7 +236,11 @@ fn order(shown: &Shown) -> proto::Order {
         timeline: shown
             .timeline
             .iter()
-            .map(|entry| proto::TimelineEntry { at: Some(to_proto(entry.at)), event: entry.event.clone(), detail: entry.detail.clone() })
+            .map(|entry| proto::TimelineEntry {
+                at: Some(to_proto(entry.at)),
+                event: entry.event.clone(),
+                detail: entry.detail.clone(),
+            })
             .collect(),
         reason: order.reason.clone(),
         refunded_amount: order.refunded_amount,

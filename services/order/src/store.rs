@@ -161,7 +161,13 @@ async fn insert_entries(db: &mut PgConnection, entries: Vec<Entry>) -> sqlx::Res
 }
 
 /// The product's prices are these from now on, unless something newer was heard.
-async fn replace_prices(db: &mut PgConnection, sku: &str, said_at: OffsetDateTime, currencies: &[String], prices: &[i64]) -> sqlx::Result<()> {
+async fn replace_prices(
+    db: &mut PgConnection,
+    sku: &str,
+    said_at: OffsetDateTime,
+    currencies: &[String],
+    prices: &[i64],
+) -> sqlx::Result<()> {
     sqlx::query("delete from prices where sku = $1 and said_at <= $2 and currency <> all($3)")
         .bind(sku)
         .bind(said_at)
@@ -235,11 +241,14 @@ pub(crate) async fn show(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<Uu
 }
 
 async fn lines(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Line)>> {
-    let rows = sqlx::query("select order_id, sku, quantity, unit_price from order_items where order_id = any($1) order by order_id, line")
-        .bind(ids)
-        .fetch_all(db)
-        .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, Line { sku: row.try_get(1)?, quantity: row.try_get(2)?, unit_price: row.try_get(3)? }))).collect()
+    let rows =
+        sqlx::query("select order_id, sku, quantity, unit_price from order_items where order_id = any($1) order by order_id, line")
+            .bind(ids)
+            .fetch_all(db)
+            .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, Line { sku: row.try_get(1)?, quantity: row.try_get(2)?, unit_price: row.try_get(3)? })))
+        .collect()
 }
 
 /// What a list is filtered by.

@@ -37,9 +37,7 @@ impl PaymentService for Service {
         let asked = request.into_inner();
         let page = kit::grpc::page(asked.page_size, &asked.page_token)?;
         let (at, id) = match &page.after {
-            Some(after) => {
-                place(after).ok_or_else(|| kit::grpc::invalid("page_token", "is not one of ours", "PAGE_TOKEN_INVALID"))?
-            }
+            Some(after) => place(after).ok_or_else(|| kit::grpc::invalid("page_token", "is not one of ours", "BAD_PAGE_TOKEN"))?,
             None => (datetime!(9999-12-31 0:00 UTC), Uuid::max()),
         };
         // One more than the page tells whether there is another.

@@ -32,10 +32,11 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// These streams are read again from the position given next.
-    pub(crate) fn forget(&mut self, streams: &HashSet<Stream>) {
+    /// Other streams, or other positions of these streams, are asked for next.
+    pub(crate) fn reopened(&mut self, streams: &HashSet<Stream>) {
         match self {
-            Self::Postgres(_) | Self::Shuffle(_) => {}
+            Self::Postgres(outboxes) => outboxes.reopened(),
+            Self::Shuffle(shuffled) => shuffled.reopened(),
             #[cfg(feature = "kafka")]
             Self::Kafka(topics) => topics.forget(streams),
         }
@@ -64,7 +65,9 @@ pub struct Publisher {
 #[derive(Clone)]
 enum Kind {
     Postgres,
-    Shuffle { seed: u64 },
+    Shuffle {
+        seed: u64,
+    },
     #[cfg(feature = "kafka")]
     Kafka(Arc<kafka::Cluster>),
 }
@@ -123,7 +126,8 @@ impl Bus {
         }
         let mut sources = Vec::new();
         for publisher in self.publishers.iter() {
-            let read: Vec<String> = topics.iter().filter(|topic| publisher.topics.contains(topic)).map(|topic| (*topic).to_owned()).collect();
+            let read: Vec<String> =
+                topics.iter().filter(|topic| publisher.topics.contains(topic)).map(|topic| (*topic).to_owned()).collect();
             if read.is_empty() {
                 continue;
             }
@@ -152,7 +156,9 @@ impl Bus {
         outbox::store::carried_by(&mut *pool.acquire().await?, name).await?;
         let Some(publisher) = self.publishers.iter().find(|publisher| publisher.service == service) else { return Ok(()) };
         match &self.kind {
-            Kind::Postgres | Kind::Shuffle { .. } if publisher.remote => self.wake.announce(publisher.topics.clone(), pool.clone(), tasks),
+            Kind::Postgres | Kind::Shuffle { .. } if publisher.remote => {
+                self.wake.announce(publisher.topics.clone(), pool.clone(), tasks)
+            }
             Kind::Postgres | Kind::Shuffle { .. } => {}
             #[cfg(feature = "kafka")]
             Kind::Kafka(cluster) => {

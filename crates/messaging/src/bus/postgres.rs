@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgListener};
 use tokio::sync::Notify;
 
 use super::{Fetched, Publisher};
@@ -26,11 +26,15 @@ pub(crate) struct Outboxes {
     bell: Arc<Notify>,
     remote: bool,
     listener: Option<PgListener>,
+    /// Kept from look to look: giving it back costs a round trip each time.
+    db: Option<PoolConnection<Postgres>>,
+    /// The last look saw all there was: wait before the next.
+    drained: bool,
 }
 
 impl Outboxes {
     pub(super) fn new(publisher: &Publisher, bell: Arc<Notify>) -> Self {
-        Self { pool: publisher.pool.clone(), bell, remote: publisher.remote, listener: None }
+        Self { pool: publisher.pool.clone(), bell, remote: publisher.remote, listener: None, db: None, drained: false }
     }
 
     pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
@@ -39,12 +43,23 @@ impl Outboxes {
             listener.listen(CHANNEL).await?;
             self.listener = Some(listener);
         }
-        let records = store::read(&mut *self.pool.acquire().await?, at, STREAM_ROWS_MAX).await?;
-        let fetched = follow(at, records);
-        if fetched.is_empty() {
+        if std::mem::take(&mut self.drained) {
             self.wait().await;
         }
+        let mut db = match self.db.take() {
+            Some(db) => db,
+            None => self.pool.acquire().await?,
+        };
+        let records = store::read(&mut db, at, STREAM_ROWS_MAX).await?;
+        self.db = Some(db);
+        let (fetched, full) = follow(at, records);
+        self.drained = !full;
         Ok(fetched)
+    }
+
+    /// Other positions are asked for next: what was seen tells nothing of them.
+    pub(super) fn reopened(&mut self) {
+        self.drained = false;
     }
 
     /// Until something may be new. The bell keeps a ring that came since the last look.
@@ -67,18 +82,20 @@ impl Outboxes {
     }
 }
 
-/// Checks that each stream still has the record it was left at, and gives what comes after it.
-fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> Vec<Fetched> {
+/// Checks that each stream still has the record it was left at, and gives what comes after it; and whether there may be more.
+fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> (Vec<Fetched>, bool) {
     let mut by_stream: HashMap<Stream, VecDeque<Record>> = HashMap::new();
     for record in records {
         by_stream.entry(record.stream.clone()).or_default().push_back(record);
     }
+    let full = by_stream.values().any(|records| i64::try_from(records.len()).is_ok_and(|rows| rows >= STREAM_ROWS_MAX));
     let mut fetched = Vec::new();
     for (stream, position) in at {
         let mut records = by_stream.remove(stream).unwrap_or_default();
         if position.seq > 0 {
             let anchor = records.pop_front();
-            let kept = anchor.is_some_and(|record| record.place.is_some_and(|p| p.seq == position.seq) && Some(record.id) == position.last_id);
+            let kept = anchor
+                .is_some_and(|record| record.place.is_some_and(|p| p.seq == position.seq) && Some(record.id) == position.last_id);
             if !kept {
                 fetched.push(Fetched::Diverged(stream.clone()));
                 continue;
@@ -86,5 +103,5 @@ fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> Vec<Fetched> {
         }
         fetched.extend(records.into_iter().map(|record| Fetched::Record(Box::new(record))));
     }
-    fetched
+    (fetched, full)
 }

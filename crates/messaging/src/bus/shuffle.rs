@@ -22,6 +22,10 @@ impl Shuffled {
         Self { inner, rng: StdRng::seed_from_u64(seed), memory: VecDeque::new() }
     }
 
+    pub(super) fn reopened(&mut self) {
+        self.inner.reopened();
+    }
+
     pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
         let mut streams: HashMap<Stream, VecDeque<Record>> = HashMap::new();
         let mut out = Vec::new();
@@ -35,6 +39,9 @@ impl Shuffled {
         // Some of what is there comes only at the next look: at least one record, so that every look gets on.
         let total: usize = queues.iter().map(VecDeque::len).sum();
         let mut left = if total == 0 { 0 } else { self.rng.random_range(1..=total) };
+        if left < total {
+            self.inner.reopened();
+        }
         while left > 0 {
             let pick = self.rng.random_range(0..queues.len());
             let Some(record) = queues[pick].pop_front() else { continue };

@@ -30,7 +30,9 @@ pub(super) async fn last(db: &mut PgConnection, streams: &[Stream]) -> sqlx::Res
     .bind(partitions)
     .fetch_all(db)
     .await?;
-    rows.iter().map(|row| Ok((Stream { topic: row.try_get(0)?, partition: row.try_get(1)? }, (row.try_get(2)?, row.try_get(3)?)))).collect()
+    rows.iter()
+        .map(|row| Ok((Stream { topic: row.try_get(0)?, partition: row.try_get(1)? }, (row.try_get(2)?, row.try_get(3)?))))
+        .collect()
 }
 
 /// Rows to insert, a vector a column.
@@ -148,15 +150,26 @@ fn record(row: &PgRow) -> sqlx::Result<Record> {
     })
 }
 
+pub(super) async fn ends(db: &mut PgConnection) -> sqlx::Result<Vec<(Stream, i64)>> {
+    let rows = sqlx::query("select topic, partition, max(seq) from outbox group by topic, partition").fetch_all(db).await?;
+    rows.iter().map(|row| Ok((Stream { topic: row.try_get(0)?, partition: row.try_get(1)? }, row.try_get(2)?))).collect()
+}
+
 /// The stored partition count; writes `wanted` where none is stored yet.
 pub(super) async fn partitions(db: &mut PgConnection, wanted: i32) -> sqlx::Result<i32> {
-    sqlx::query("insert into stream_settings (partitions) values ($1) on conflict (one) do nothing").bind(wanted).execute(&mut *db).await?;
+    sqlx::query("insert into stream_settings (partitions) values ($1) on conflict (one) do nothing")
+        .bind(wanted)
+        .execute(&mut *db)
+        .await?;
     sqlx::query_scalar("select partitions from stream_settings").fetch_one(db).await
 }
 
 /// Writes down which bus carries the outbox, for the view `outbox_published`.
 pub(crate) async fn carried_by(db: &mut PgConnection, bus: &str) -> sqlx::Result<()> {
-    sqlx::query("insert into stream_bus (bus) values ($1) on conflict (one) do update set bus = excluded.bus").bind(bus).execute(db).await?;
+    sqlx::query("insert into stream_bus (bus) values ($1) on conflict (one) do update set bus = excluded.bus")
+        .bind(bus)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

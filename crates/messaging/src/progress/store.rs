@@ -98,10 +98,11 @@ pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream])
 }
 
 pub(crate) async fn all(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<(Stream, Position)>> {
-    let rows = sqlx::query("select topic, partition, seq, last_id, kafka_offset from progress where grp = $1 order by topic, partition")
-        .bind(group)
-        .fetch_all(db)
-        .await?;
+    let rows =
+        sqlx::query("select topic, partition, seq, last_id, kafka_offset from progress where grp = $1 order by topic, partition")
+            .bind(group)
+            .fetch_all(db)
+            .await?;
     rows.iter()
         .map(|row| Ok((stream(row)?, Position { seq: row.try_get(2)?, last_id: row.try_get(3)?, kafka_offset: row.try_get(4)? })))
         .collect()
@@ -126,7 +127,10 @@ pub(crate) async fn join(db: &mut PgConnection, group: &str, instance: Uuid, lea
     .bind(lease_ms)
     .execute(&mut *db)
     .await?;
-    sqlx::query_scalar("select count(*) from members where grp = $1 and lease_until > clock_timestamp()").bind(group).fetch_one(db).await
+    sqlx::query_scalar("select count(*) from members where grp = $1 and lease_until > clock_timestamp()")
+        .bind(group)
+        .fetch_one(db)
+        .await
 }
 
 /// Renews the leases this instance still has and gives back their partition numbers.
@@ -168,13 +172,21 @@ pub(crate) async fn claim(db: &mut PgConnection, group: &str, instance: Uuid, le
 }
 
 /// Gives leases back: these partitions, and with `leave` the membership too.
-pub(crate) async fn give_back(db: &mut PgConnection, group: &str, instance: Uuid, partitions: &[i32], leave: bool) -> sqlx::Result<()> {
-    sqlx::query("update progress set owner = null, lease_until = '-infinity' where grp = $1 and owner = $2 and partition = any($3)")
-        .bind(group)
-        .bind(instance)
-        .bind(partitions)
-        .execute(&mut *db)
-        .await?;
+pub(crate) async fn give_back(
+    db: &mut PgConnection,
+    group: &str,
+    instance: Uuid,
+    partitions: &[i32],
+    leave: bool,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "update progress set owner = null, lease_until = '-infinity' where grp = $1 and owner = $2 and partition = any($3)",
+    )
+    .bind(group)
+    .bind(instance)
+    .bind(partitions)
+    .execute(&mut *db)
+    .await?;
     if leave {
         sqlx::query("delete from members where grp = $1 and instance = $2").bind(group).bind(instance).execute(db).await?;
     }

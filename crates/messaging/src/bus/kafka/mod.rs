@@ -70,10 +70,22 @@ impl Cluster {
         config
     }
 
+    /// Whether a broker answers.
+    pub async fn answers(&self) -> Result<(), Error> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().map_err(broker)?;
+        let brokers = self.brokers.clone();
+        tokio::task::spawn_blocking(move || admin.inner().fetch_metadata(None, Duration::from_millis(ADMIN_MS_MAX)))
+            .await
+            .map_err(|error| Error::Broker(error.to_string()))?
+            .map(drop)
+            .map_err(|error| Error::Broker(format!("{brokers}: {error}")))
+    }
+
     /// Creates the topics that are missing and refuses those with another number of partitions: keys would go elsewhere.
     pub(crate) async fn ensure_topics(&self, topics: &[&str], partitions: i32) -> Result<(), Error> {
         let admin: AdminClient<DefaultClientContext> = self.client().create().map_err(broker)?;
-        let wanted: Vec<NewTopic<'_>> = topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))).collect();
+        let wanted: Vec<NewTopic<'_>> =
+            topics.iter().map(|topic| NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))).collect();
         let options = AdminOptions::new().request_timeout(Some(Duration::from_millis(ADMIN_MS_MAX)));
         for created in admin.create_topics(&wanted, &options).await.map_err(broker)? {
             match created {

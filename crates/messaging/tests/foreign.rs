@@ -1,0 +1,70 @@
+//! Records of producers that know nothing of streams: they have no place in one, so that they are told apart by their ids.
+
+use crate::fixture::{On, Stage, foreign::produce, id, key_in, wait};
+
+#[test]
+fn a_foreign_record_is_applied_once() {
+    crate::fixture::run(async {
+        let stage = Stage::start(On::Kafka).await;
+        let (pair, key) = (&stage.pair, key_in(0, 0));
+        let event_id = id(&key).to_string();
+        stage.say(&key, 1, "ok").await;
+        pair.wait_seen(&key, &[1]).await;
+        produce(pair.notes, 0, &key, &event_id, "2 ok").await;
+        produce(pair.notes, 0, &key, &event_id, "2 ok").await;
+        stage.say(&key, 3, "ok").await;
+        pair.wait_seen(&key, &[1, 2, 3]).await;
+
+        // The same id with something else to say is not the same record.
+        produce(pair.notes, 0, &key, &event_id, "2 changed").await;
+        pair.wait_parked(1).await;
+        assert!(pair.parked().await[0].reason.contains("PAYLOAD_MISMATCH"));
+        assert_eq!(pair.seen_of(&key).await, [1, 2, 3]);
+        stage.stop().await;
+    });
+}
+
+#[test]
+fn a_parked_foreign_record_is_redriven_once() {
+    crate::fixture::run(async {
+        let stage = Stage::start(On::Kafka).await;
+        let (pair, key) = (&stage.pair, key_in(0, 0));
+        produce(pair.notes, 0, &key, &id(&key).to_string(), "1 poison").await;
+        pair.wait_parked(1).await;
+        stage.say(&key, 2, "ok").await;
+        pair.wait_parked(2).await;
+        pair.mind.cure();
+        assert_eq!(pair.redrive(&key).await, 2);
+        pair.wait_seen(&key, &[1, 2]).await;
+        pair.wait_parked(0).await;
+        stage.stop().await;
+    });
+}
+
+/// Whoever sends it, and however often: the group goes on.
+#[test]
+fn a_record_no_database_can_hold_does_not_stop_the_rest() {
+    crate::fixture::run(async {
+        let stage = Stage::start(On::Kafka).await;
+        let (pair, key) = (&stage.pair, key_in(0, 0));
+        produce(pair.notes, 0, "nul\0key", &id("nul").to_string(), "1 ok").await;
+        wait("the bad record", || async { pair.mind.heard() >= 1 }).await;
+        stage.say(&key, 1, "ok").await;
+        pair.wait_seen(&key, &[1]).await;
+        stage.stop().await;
+    });
+}
+
+/// CloudEvents promises no UUID, only that source and id together are one event.
+#[test]
+fn a_foreign_id_need_not_be_a_uuid() {
+    crate::fixture::run(async {
+        let stage = Stage::start(On::Kafka).await;
+        let (pair, key) = (&stage.pair, key_in(0, 0));
+        produce(pair.notes, 0, &key, "order-4711", "1 ok").await;
+        produce(pair.notes, 0, &key, "order-4711", "1 ok").await;
+        stage.say(&key, 2, "ok").await;
+        pair.wait_seen(&key, &[1, 2]).await;
+        stage.stop().await;
+    });
+}
