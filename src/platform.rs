@@ -17,6 +17,8 @@ use tonic::{service::Routes, transport::Channel};
 /// How long a start waits for a database that does not answer yet.
 const DATABASE_WAIT_MS: u64 = 15_000;
 const DATABASE_RETRY_MS: u64 = 250;
+/// Every group that reads a service keeps a connection, and one to listen where the service is in another process.
+const READER_CONNECTIONS_MAX: u32 = 2 * Service::ALL.len() as u32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Service {
@@ -244,7 +246,7 @@ fn open_bus(services: &[Service], databases: &BTreeMap<Service, String>, choice:
         if topics.is_empty() {
             continue;
         }
-        let pool: PgPool = database::pool(url, Plans::Pinned, settings.database_connections_max)?;
+        let pool: PgPool = database::pool(url, Plans::Pinned, READER_CONNECTIONS_MAX)?;
         publishers.push(Publisher { service: service.name(), topics, pool, remote: services.len() < Service::ALL.len() });
     }
     let partitions = settings.partitions;

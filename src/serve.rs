@@ -21,7 +21,7 @@ pub struct Args {
 
 /// Runs until a stop signal.
 pub async fn main(args: Args) -> Result<()> {
-    let telemetry = Telemetry::install()?;
+    let telemetry = Telemetry::install(&Service::ALL.map(Service::name))?;
     let metrics = Metrics::install()?;
     let settings = Settings::from_env()?;
     let bus = match settings.bus {

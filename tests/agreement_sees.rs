@@ -150,7 +150,8 @@ fn every_damage() {
             .parse()
             .expect("an id");
             sqlx::query("begin").execute(books.of(service)).await.expect("begun");
-            let done = sqlx::query(*sql).bind(id).execute(books.of(service)).await.unwrap_or_else(|error| panic!("{error} in {sql}"));
+            let done =
+                sqlx::query(*sql).bind(id).execute(books.of(service)).await.unwrap_or_else(|error| panic!("{error} in {sql}"));
             assert!(done.rows_affected() > 0, "nothing was damaged: {sql}");
             let found = check(&mut books).await;
             sqlx::query("rollback").execute(books.of(service)).await.expect("rolled back");

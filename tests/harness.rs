@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, future::Future, sync::OnceLock, time::Duration}
 
 use anyhow::Result;
 use contracts::order::v1::{
-    CreateOrderRequest, GetOrderRequest, Order, OrderItem, WatchOrderRequest, order_service_client::OrderServiceClient,
+    CreateOrderRequest, GetOrderRequest, Order, WatchOrderRequest, order_service_client::OrderServiceClient,
 };
 use kit::{admin::Metrics, settings::BusKind};
 use settle::{
@@ -15,11 +15,11 @@ use tokio::{runtime::Runtime, sync::OnceCell};
 use tonic::transport::Channel;
 
 /// How long an order may take to settle; far more than it needs.
-pub const SETTLE_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The buses every whole-system test passes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bus {
+pub(crate) enum Bus {
     Postgres,
     Kafka,
     /// Streams interleaved at random, dribs, repeats.
@@ -29,24 +29,24 @@ pub enum Bus {
 }
 
 /// Runs a test on the runtime that all share: what it starts lives on for the others.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().expect("a runtime")).block_on(test)
 }
 
 /// A running platform.
-pub struct Stage {
-    pub grpc: String,
-    pub http: String,
-    pub admin: String,
+pub(crate) struct Stage {
+    pub(crate) bus: Bus,
+    pub(crate) grpc: String,
+    pub(crate) http: String,
     /// By service, `provider` included.
-    pub databases: BTreeMap<String, String>,
+    pub(crate) databases: BTreeMap<String, String>,
     _up: Up,
     _dir: tempfile::TempDir,
 }
 
 /// The platform on this bus. Kafka is real; without Java it is an error, never a skip.
-pub async fn platform(bus: Bus) -> &'static Stage {
+pub(crate) async fn platform(bus: Bus) -> &'static Stage {
     static STAGES: [OnceCell<Stage>; 4] = [const { OnceCell::const_new() }; 4];
     STAGES[bus as usize].get_or_init(|| async { Stage::start(bus).await.expect("the platform starts") }).await
 }
@@ -70,32 +70,32 @@ impl Stage {
         };
         let up = Up::start(args, choice, metrics()).await?;
         Ok(Self {
+            bus,
             grpc: up.platform.grpc.to_string(),
             http: up.platform.http.to_string(),
-            admin: up.platform.admin.to_string(),
             databases: up.databases.clone(),
             _up: up,
             _dir: dir,
         })
     }
 
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         settle::client::connect(&self.grpc).await.expect("gRPC answers")
     }
 
-    pub async fn orders(&self) -> OrderServiceClient<Channel> {
+    pub(crate) async fn orders(&self) -> OrderServiceClient<Channel> {
         OrderServiceClient::new(self.channel().await)
     }
 
     /// Places an order and waits until it is final.
-    pub async fn settle(&self, request: CreateOrderRequest) -> Order {
+    pub(crate) async fn settle(&self, request: CreateOrderRequest) -> Order {
         let mut orders = self.orders().await;
         let order_id = orders.create_order(request).await.expect("accepted").into_inner().order_id;
         self.outcome(&order_id).await
     }
 
     /// Waits until an order is final, and gives it with its whole timeline.
-    pub async fn outcome(&self, order_id: &str) -> Order {
+    pub(crate) async fn outcome(&self, order_id: &str) -> Order {
         let mut orders = self.orders().await;
         let request = WatchOrderRequest { order_id: order_id.to_owned(), final_only: true };
         let watch = async {
@@ -108,25 +108,14 @@ impl Stage {
     }
 
     /// A connection to the database of a service.
-    pub async fn database(&self, service: &str) -> sqlx::PgConnection {
+    pub(crate) async fn database(&self, service: &str) -> sqlx::PgConnection {
         use sqlx::Connection;
         sqlx::PgConnection::connect(&self.databases[service]).await.expect("the database answers")
     }
 }
 
-/// One line of a product at its catalogue price, without an idempotency key.
-pub fn order(sku: &str, quantity: i32) -> CreateOrderRequest {
-    CreateOrderRequest {
-        idempotency_key: String::new(),
-        customer_id: "tester".into(),
-        currency: "USD".into(),
-        items: vec![OrderItem { sku: sku.into(), quantity, unit_price: None }],
-        payment_token: String::new(),
-    }
-}
-
 /// A directory that Postgres, running as another user, can enter.
-pub fn data_dir() -> Result<tempfile::TempDir> {
+pub(crate) fn data_dir() -> Result<tempfile::TempDir> {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::Builder::new().prefix("settle-test").tempdir()?;
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755))?;

@@ -21,7 +21,9 @@ use crate::{
 async fn placed(stage: &Stage, customer: &str, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     for _ in 0..count {
-        ids.push(place(stage, CreateOrderRequest { customer_id: customer.to_owned(), ..at_own_price("prod-A", "tok_declined") }).await);
+        ids.push(
+            place(stage, CreateOrderRequest { customer_id: customer.to_owned(), ..at_own_price("prod-A", "tok_declined") }).await,
+        );
     }
     ids.reverse();
     ids
@@ -85,7 +87,8 @@ fn orders_by_customer_and_status() {
             assert!(listed.orders.iter().all(|order| order.status() == status && order.customer_id == customer));
         }
         // A filtered list has pages too.
-        let failed_only = |page_token: &str| ListOrdersRequest { status: OrderStatus::Failed.into(), ..of(&customer, 2, page_token) };
+        let failed_only =
+            |page_token: &str| ListOrdersRequest { status: OrderStatus::Failed.into(), ..of(&customer, 2, page_token) };
         let page = list(stage, failed_only("")).await;
         assert_eq!(ids(&page.orders), failed[..2]);
         assert_eq!(ids(&list(stage, failed_only(&page.next_page_token)).await.orders), failed[2..]);
@@ -146,39 +149,39 @@ async fn walk(what: &str, pages: usize, page: impl AsyncFn(i32, String) -> (Vec<
 fn the_lists_of_the_other_services() {
     run(async {
         let stage = platform(Bus::Postgres).await;
-        for _ in 0..2 {
+        for _ in 0..3 {
             let settled = (0..8).map(|_| stage.settle(at_own_price("prod-A", "")));
             futures::future::join_all(settled).await;
         }
         let channel = stage.channel().await;
-        let payments = walk("payments", 3, async |page_size, page_token| {
+        let payments = walk("payments", 3, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListPaymentsRequest { page_size, page_token };
             let page = PaymentServiceClient::new(channel.clone()).list_payments(request).await.expect("listed").into_inner();
             (page.payments.into_iter().map(|payment| payment.payment_id).collect(), page.next_page_token)
         });
-        let sagas = walk("sagas", 3, async |page_size, page_token| {
+        let sagas = walk("sagas", 3, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListSagasRequest { page_size, page_token, ..Default::default() };
             let page = SagaServiceClient::new(channel.clone()).list_sagas(request).await.expect("listed").into_inner();
             (page.sagas.into_iter().map(|saga| saga.saga_id).collect(), page.next_page_token)
         });
-        let done = walk("sagas that are done", 2, async |page_size, page_token| {
+        let done = walk("sagas that are done", 2, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListSagasRequest { page_size, page_token, state: SagaState::Done.into() };
             let page = SagaServiceClient::new(channel.clone()).list_sagas(request).await.expect("listed").into_inner();
             assert!(page.sagas.iter().all(|saga| saga.state() == SagaState::Done));
             (page.sagas.into_iter().map(|saga| saga.saga_id).collect(), page.next_page_token)
         });
-        let shipments = walk("shipments", 3, async |page_size, page_token| {
+        let shipments = walk("shipments", 3, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListShipmentsRequest { page_size, page_token };
             let page = ShippingServiceClient::new(channel.clone()).list_shipments(request).await.expect("listed").into_inner();
             (page.shipments.into_iter().map(|shipment| shipment.shipment_id).collect(), page.next_page_token)
         });
-        let notifications = walk("notifications", 3, async |page_size, page_token| {
+        let notifications = walk("notifications", 3, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListNotificationsRequest { page_size, page_token, ..Default::default() };
             let mut client = NotificationServiceClient::new(channel.clone());
             let page = client.list_notifications(request).await.expect("listed").into_inner();
             (page.notifications.into_iter().map(|told| told.notification_id).collect(), page.next_page_token)
         });
-        // Sixteen orders are over, whatever else there is.
+        // Two dozen orders are over, whatever else there is; the last of them may still be told of.
         for walked in [payments.await, sagas.await, done.await, shipments.await, notifications.await] {
             assert!(walked.len() >= 14, "{walked:?}");
         }
@@ -194,12 +197,12 @@ fn products_and_stock_by_sku() {
             product(stage, sku, Some(n), n).await;
         }
         let channel = stage.channel().await;
-        let products = walk("products", usize::MAX, async |page_size, page_token| {
+        let products = walk("products", usize::MAX, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListProductsRequest { page_size, page_token };
             let page = InventoryServiceClient::new(channel.clone()).list_products(request).await.expect("listed").into_inner();
             (page.products.into_iter().map(|product| product.sku).collect(), page.next_page_token)
         });
-        let stock = walk("stock", usize::MAX, async |page_size, page_token| {
+        let stock = walk("stock", usize::MAX, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
             let request = ListStockRequest { page_size, page_token };
             let page = InventoryServiceClient::new(channel.clone()).list_stock(request).await.expect("listed").into_inner();
             (page.stock.into_iter().map(|stock| stock.sku).collect(), page.next_page_token)

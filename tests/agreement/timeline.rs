@@ -39,7 +39,8 @@ fn next(status: &'static str, event: &str) -> Option<&'static str> {
 fn a_story_is_followed() {
     let confirmed = ["OrderCreated", "SagaStarted", "PaymentSucceeded", "InventoryReserved", "ShippingScheduled", "OrderCompleted"];
     assert_eq!(replay(confirmed.into_iter()), Ok(("CONFIRMED", false)));
-    let stuck = ["OrderCreated", "SagaStarted", "PaymentSucceeded", "SagaCompensating", "PaymentRefundFailed", "SagaNeedsAttention"];
+    let stuck =
+        ["OrderCreated", "SagaStarted", "PaymentSucceeded", "SagaCompensating", "PaymentRefundFailed", "SagaNeedsAttention"];
     assert_eq!(replay(stuck.into_iter()), Ok(("COMPENSATING", true)));
     let late = ["OrderCreated", "OrderCancelRequested", "SagaStarted", "OrderCancelled", "PaymentSucceeded"];
     assert_eq!(replay(late.into_iter()), Ok(("CANCELLED", false)));

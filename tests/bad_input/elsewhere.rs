@@ -161,7 +161,12 @@ fn filters() {
         assert_invalid("ListSagas", &status, "state", "UNKNOWN_STATE");
         let mut notifications = NotificationServiceClient::new(stage.channel().await);
         let request = ListNotificationsRequest { order_id: "x".into(), ..Default::default() };
-        assert_invalid("ListNotifications", &notifications.list_notifications(request).await.expect_err("no id"), "order_id", "MALFORMED_ID");
+        assert_invalid(
+            "ListNotifications",
+            &notifications.list_notifications(request).await.expect_err("no id"),
+            "order_id",
+            "MALFORMED_ID",
+        );
     });
 }
 
@@ -212,7 +217,9 @@ fn products_and_stock() {
             assert_invalid(field, &status, field, &reason_of(&status));
             assert_ne!(reason_of(&status), "", "{field}");
         }
-        for (field, wanted, on_hand) in [("sku", "", 1), ("sku", "a\0b", 1), ("on_hand", "prod-A", -1), ("on_hand", "prod-A", i64::MAX)] {
+        for (field, wanted, on_hand) in
+            [("sku", "", 1), ("sku", "a\0b", 1), ("on_hand", "prod-A", -1), ("on_hand", "prod-A", i64::MAX)]
+        {
             let status = inventory.set_stock(SetStockRequest { sku: wanted.into(), on_hand }).await.expect_err(field);
             assert_invalid(field, &status, field, &reason_of(&status));
         }

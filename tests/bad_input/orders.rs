@@ -58,7 +58,9 @@ fn catalogue(marker: &str) -> Vec<Bad> {
         r.currency = "AUD".into();
         r.items.push(item("prod-A", 1, None));
     });
-    add("no price of an unknown product", "items[0].unit_price", "PRICE_UNKNOWN", &|r| r.items = vec![item("never-heard-of", 1, None)]);
+    add("no price of an unknown product", "items[0].unit_price", "PRICE_UNKNOWN", &|r| {
+        r.items = vec![item("never-heard-of", 1, None)]
+    });
 
     add("no currency", "currency", "UNKNOWN_CURRENCY", &|r| r.currency.clear());
     add("a currency in lower case", "currency", "UNKNOWN_CURRENCY", &|r| r.currency = "usd".into());
@@ -128,20 +130,26 @@ fn odd_but_good() {
         let hundred = (0..100).map(|n| item(&format!("{n:064}"), 10_000, Some(1))).collect();
         for (what, request) in [
             ("128 characters of four bytes", CreateOrderRequest { customer_id: "🦀".repeat(128), ..at_own_price("SKU-123", "") }),
-            ("right to left, zero width, combining", CreateOrderRequest {
-                customer_id: "שלום\u{200b}\u{202e}e\u{301}".into(),
-                ..at_own_price("SKU-123", "")
-            }),
-            ("quotes and a statement", CreateOrderRequest { customer_id: "'; drop table orders; --".into(), ..at_own_price("SKU-123", "") }),
+            (
+                "right to left, zero width, combining",
+                CreateOrderRequest { customer_id: "שלום\u{200b}\u{202e}e\u{301}".into(), ..at_own_price("SKU-123", "") },
+            ),
+            (
+                "quotes and a statement",
+                CreateOrderRequest { customer_id: "'; drop table orders; --".into(), ..at_own_price("SKU-123", "") },
+            ),
             ("100 lines of 10,000", CreateOrderRequest { items: hundred, ..at_own_price("SKU-123", "") }),
-            ("the largest total", CreateOrderRequest {
-                items: vec![item("never-heard-of", 1, Some(i64::MAX))],
-                ..at_own_price("SKU-123", "tok_declined")
-            }),
-            ("255 characters of a key", CreateOrderRequest {
-                idempotency_key: format!("{:~<255}", fresh("key ")),
-                ..at_own_price("SKU-123", "")
-            }),
+            (
+                "the largest total",
+                CreateOrderRequest {
+                    items: vec![item("never-heard-of", 1, Some(i64::MAX))],
+                    ..at_own_price("SKU-123", "tok_declined")
+                },
+            ),
+            (
+                "255 characters of a key",
+                CreateOrderRequest { idempotency_key: format!("{:~<255}", fresh("key ")), ..at_own_price("SKU-123", "") },
+            ),
         ] {
             let order = shown(stage, &place(stage, request.clone()).await).await;
             assert_eq!(order.customer_id, request.customer_id, "{what}");

@@ -10,29 +10,134 @@ use crate::{
 
 /// (what, the body in which CUSTOMER is replaced, reason, field or "" where none can be named)
 const BODIES: &[(&str, &str, &str, &str)] = &[
-    ("a word as quantity", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":"x"}]}"#, "INVALID_FIELD", "items[0].quantity"),
-    ("a fraction", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1.5}]}"#, "INVALID_FIELD", "items[0].quantity"),
-    ("a float that is whole", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1.0}]}"#, "INVALID_FIELD", "items[0].quantity"),
-    ("a float as price", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1,"unitPrice":12.00}]}"#, "INVALID_FIELD", "items[0].unitPrice"),
-    ("a price beyond int64", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1,"unitPrice":9223372036854775808}]}"#, "INVALID_FIELD", "items[0].unitPrice"),
-    ("a price beyond int64 as text", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1,"price":"9223372036854775808"}]}"#, "INVALID_FIELD", "items[0].unitPrice"),
-    ("a quantity beyond int32", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":2147483648,"price":1}]}"#, "INVALID_FIELD", "items[0].quantity"),
-    ("a yes as quantity", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":true}]}"#, "INVALID_FIELD", "items[0].quantity"),
-    ("a null as quantity", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":null,"price":1}]}"#, "BAD_QUANTITY", "items[0].quantity"),
-    ("a number as customer", r#"{"customerId":7,"currency":"USD","items":[{"sku":"CUSTOMER","quantity":1,"price":1}]}"#, "INVALID_FIELD", "customerId"),
+    (
+        "a word as quantity",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":"x"}]}"#,
+        "INVALID_FIELD",
+        "items[0].quantity",
+    ),
+    (
+        "a fraction",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1.5}]}"#,
+        "INVALID_FIELD",
+        "items[0].quantity",
+    ),
+    (
+        "a float that is whole",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1.0}]}"#,
+        "INVALID_FIELD",
+        "items[0].quantity",
+    ),
+    (
+        "a float as price",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1,"unitPrice":12.00}]}"#,
+        "INVALID_FIELD",
+        "items[0].unitPrice",
+    ),
+    (
+        "a price beyond int64",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1,"unitPrice":9223372036854775808}]}"#,
+        "INVALID_FIELD",
+        "items[0].unitPrice",
+    ),
+    (
+        "a price beyond int64 as text",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":1,"price":"9223372036854775808"}]}"#,
+        "INVALID_FIELD",
+        "items[0].unitPrice",
+    ),
+    (
+        "a quantity beyond int32",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":2147483648,"price":1}]}"#,
+        "INVALID_FIELD",
+        "items[0].quantity",
+    ),
+    (
+        "a yes as quantity",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":true}]}"#,
+        "INVALID_FIELD",
+        "items[0].quantity",
+    ),
+    (
+        "a null as quantity",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","quantity":null,"price":1}]}"#,
+        "BAD_QUANTITY",
+        "items[0].quantity",
+    ),
+    (
+        "a number as customer",
+        r#"{"customerId":7,"currency":"USD","items":[{"sku":"CUSTOMER","quantity":1,"price":1}]}"#,
+        "INVALID_FIELD",
+        "customerId",
+    ),
     ("an object as lines", r#"{"customerId":"CUSTOMER","currency":"USD","items":{"sku":"a"}}"#, "INVALID_FIELD", "items"),
     ("a text as line", r#"{"customerId":"CUSTOMER","currency":"USD","items":["a"]}"#, "INVALID_FIELD", "items[0]"),
-    ("an unknown field", r#"{"customerId":"CUSTOMER","currency":"USD","colour":"red","items":[{"sku":"a","qty":1,"price":1}]}"#, "INVALID_FIELD", "colour"),
-    ("an unknown field of a line", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"price":1,"colour":"red"}]}"#, "INVALID_FIELD", "items[0].colour"),
-    ("one field under two names", r#"{"customerId":"CUSTOMER","userId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#, "INVALID_FIELD", "customerId"),
-    ("a name twice", r#"{"customerId":"CUSTOMER","currency":"USD","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#, "MALFORMED_JSON", "currency"),
-    ("a name twice in a line", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"qty":1,"price":1}]}"#, "MALFORMED_JSON", "items[0].qty"),
-    ("NaN", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":NaN,"price":1}]}"#, "MALFORMED_JSON", "items[0].qty"),
-    ("a number beyond all", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1e400,"price":1}]}"#, "MALFORMED_JSON", "items[0].qty"),
-    ("half a surrogate", r#"{"customerId":"CUSTOMER\ud800","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#, "MALFORMED_JSON", "customerId"),
-    ("NUL in text", r#"{"customerId":"CUSTOMER\u0000","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#, "CONTROL_CHARACTER", "customerId"),
-    ("a byte order mark", "\u{feff}{\"customerId\":\"CUSTOMER\",\"currency\":\"USD\",\"items\":[{\"sku\":\"a\",\"qty\":1,\"price\":1}]}", "MALFORMED_JSON", ""),
-    ("something behind", r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]} {}"#, "MALFORMED_JSON", ""),
+    (
+        "an unknown field",
+        r#"{"customerId":"CUSTOMER","currency":"USD","colour":"red","items":[{"sku":"a","qty":1,"price":1}]}"#,
+        "INVALID_FIELD",
+        "colour",
+    ),
+    (
+        "an unknown field of a line",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"price":1,"colour":"red"}]}"#,
+        "INVALID_FIELD",
+        "items[0].colour",
+    ),
+    (
+        "one field under two names",
+        r#"{"customerId":"CUSTOMER","userId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#,
+        "INVALID_FIELD",
+        "customerId",
+    ),
+    (
+        "a name twice",
+        r#"{"customerId":"CUSTOMER","currency":"USD","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#,
+        "MALFORMED_JSON",
+        "currency",
+    ),
+    (
+        "a name twice in a line",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"qty":1,"price":1}]}"#,
+        "MALFORMED_JSON",
+        "items[0].qty",
+    ),
+    (
+        "NaN",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":NaN,"price":1}]}"#,
+        "MALFORMED_JSON",
+        "items[0].qty",
+    ),
+    (
+        "a number beyond all",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1e400,"price":1}]}"#,
+        "MALFORMED_JSON",
+        "items[0].qty",
+    ),
+    (
+        "half a surrogate",
+        r#"{"customerId":"CUSTOMER\ud800","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#,
+        "MALFORMED_JSON",
+        "customerId",
+    ),
+    (
+        "NUL in text",
+        r#"{"customerId":"CUSTOMER\u0000","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]}"#,
+        "CONTROL_CHARACTER",
+        "customerId",
+    ),
+    (
+        "a byte order mark",
+        "\u{feff}{\"customerId\":\"CUSTOMER\",\"currency\":\"USD\",\"items\":[{\"sku\":\"a\",\"qty\":1,\"price\":1}]}",
+        "MALFORMED_JSON",
+        "",
+    ),
+    (
+        "something behind",
+        r#"{"customerId":"CUSTOMER","currency":"USD","items":[{"sku":"a","qty":1,"price":1}]} {}"#,
+        "MALFORMED_JSON",
+        "",
+    ),
     ("half an object", r#"{"customerId":"CUSTOMER","currency":"USD""#, "MALFORMED_JSON", ""),
     ("an array", r#"["CUSTOMER"]"#, "INVALID_FIELD", ""),
     ("a text", r#""CUSTOMER""#, "INVALID_FIELD", ""),
@@ -81,7 +186,8 @@ fn content_types_methods_and_paths() {
         let stage = platform(Bus::Postgres).await;
         let rest = Rest::of(stage);
         let marker = fresh("bad-http");
-        for kind in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonx", ""] {
+        for kind in ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=latin1", "application/jsonx", ""]
+        {
             let told = answer(rest.request("POST", "/api/v1/orders").header("content-type", kind).body(good(&marker))).await;
             assert_problem(kind, &told, 415, "UNSUPPORTED_MEDIA_TYPE");
         }

@@ -96,7 +96,10 @@ fn a_message_that_is_too_large_is_refused() {
         let message = [field(2, marker.as_bytes()), vec![0; 5 * 1024 * 1024]].concat();
         let status = send(stage, CREATE, message).await;
         // The server answers before it has read everything; a client may notice only that the stream was reset.
-        assert!(matches!(status.code(), Code::ResourceExhausted | Code::Cancelled | Code::Internal | Code::Unknown | Code::Unavailable), "{status:?}");
+        assert!(
+            matches!(status.code(), Code::ResourceExhausted | Code::Cancelled | Code::Internal | Code::Unknown | Code::Unavailable),
+            "{status:?}"
+        );
         assert_nothing_stored(stage, &marker).await;
     });
 }

@@ -17,8 +17,8 @@ use crate::{exporter::ByService, settings};
 pub struct Telemetry(Option<SdkTracerProvider>);
 
 impl Telemetry {
-    /// Logs as text on a terminal, as JSON elsewhere. Call once, inside the runtime.
-    pub fn install() -> anyhow::Result<Self> {
+    /// Logs as text on a terminal, as JSON elsewhere; traces of these services. Call once, inside the runtime.
+    pub fn install(services: &[&'static str]) -> anyhow::Result<Self> {
         let filter = EnvFilter::try_from_default_env()
             .unwrap_or_else(|_| EnvFilter::new("info,opentelemetry=warn,librdkafka=error,sqlx=warn"));
         let text = std::io::stderr().is_terminal();
@@ -31,7 +31,7 @@ impl Telemetry {
         }
         let Some(endpoint) = settings::value("OTEL_EXPORTER_OTLP_ENDPOINT")? else { return Ok(Self(None)) };
         // The exporter and the sampler read the standard OTEL_ variables by themselves.
-        let provider = SdkTracerProvider::builder().with_batch_exporter(ByService::default()).build();
+        let provider = SdkTracerProvider::builder().with_batch_exporter(ByService::new(services)?).build();
         global::set_tracer_provider(provider.clone());
         tracing::info!(endpoint, "traces leave over OTLP");
         Ok(Self(Some(provider)))

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     Decision, Envelope, Handler, Record, Refused, Stream, Verdict,
-    fault::{Culprit, Fault},
+    fault::Fault,
     outbox::{self, Outgoing},
     parking::{self, Held, Shelf},
     progress::{self, store::Move},
@@ -47,37 +47,38 @@ pub(crate) async fn settle<H: Handler>(
 ) -> Result<Settled<H>, Fault> {
     let mut tx = db.begin().await?;
     let holding = advance(&mut tx, group, items).await?;
-    let repeats = repeats(&mut tx, group, items).await?;
-    let mut shelf = match holding {
+    let known = known(&mut tx, group, items).await?;
+    let shelf = match holding {
         true => Shelf::new(parking::store::held(&mut tx, group.name, &keys(items)).await?),
         false => Shelf::default(),
     };
-
-    let early: Vec<Box<Item<H>>> = items
-        .iter()
-        .flat_map(|item| shelf.early(&item.key))
-        .map(|row| Item::heard(handler, group.name, Origin::Early(Box::new(row))))
-        .collect();
-    let envelopes: Vec<&Envelope<H::Input>> =
-        items.iter().copied().chain(early.iter().map(Box::as_ref)).filter_map(Item::input).collect();
-    let mut desk = Desk { group: group.name, news: Vec::new(), answers: Vec::new(), applied: 0, skipped: 0, parked: 0 };
+    let envelopes: Vec<&Envelope<H::Input>> = items.iter().copied().filter_map(Item::input).collect();
+    let mut desk = Desk::new(group.name, shelf, known);
     if envelopes.is_empty() {
-        desk.decide_all(handler, None::<&mut H::State>, items, &early, &repeats, &mut shelf)?;
+        desk.decide_all(handler, None, items)?;
     } else {
         let mut state = handler.load(&mut tx, &envelopes).await?;
-        desk.decide_all(handler, Some(&mut state), items, &early, &repeats, &mut shelf)?;
+        desk.decide_all(handler, Some(&mut state), items)?;
         handler.save(&mut tx, state).await?;
     }
 
+    let Desk { shelf, known, news, settled, .. } = desk;
     if !shelf.done.is_empty() {
         parking::store::settle(&mut tx, &shelf.done).await?;
     }
-    if !shelf.added.is_empty() {
-        parking::store::hold(&mut tx, group.name, std::mem::take(&mut shelf.added)).await?;
+    for (id, reason) in &shelf.again {
+        parking::store::park_again(&mut tx, *id, reason).await?;
     }
-    let topics = outbox::append(&mut tx, group.partitions, desk.news).await?;
+    if !shelf.added.is_empty() {
+        parking::store::hold(&mut tx, group.name, shelf.added).await?;
+    }
+    if !known.applied.is_empty() {
+        let (ids, hashes): (Vec<Uuid>, Vec<Vec<u8>>) = known.applied.into_iter().unzip();
+        progress::store::remember(&mut tx, group.name, &ids, &hashes).await?;
+    }
+    let topics = outbox::append(&mut tx, group.partitions, news).await?;
     tx.commit().await?;
-    Ok(Settled { answers: desk.answers, topics, applied: desk.applied, skipped: desk.skipped, parked: desk.parked })
+    Ok(Settled { topics, ..settled })
 }
 
 /// Moves the batch's streams, all or nothing; whether the group holds anything back.
@@ -98,9 +99,9 @@ async fn advance<H: Handler>(db: &mut PgConnection, group: &Group, items: &[&Ite
                 }
                 step.after = *after;
             }
-            // A redriven or repeated record moves no stream, and may meet what is held back.
-            Origin::Ready(_) | Origin::Again(_) => holding = true,
-            Origin::Call(_) | Origin::Early(_) => {}
+            // A record that was held back, or is repeated, moves no stream, and may meet what is held back.
+            Origin::Held(_) | Origin::Again(_) => holding = true,
+            Origin::Call(_) => {}
         }
     }
     if !broken.is_empty() {
@@ -117,46 +118,51 @@ async fn advance<H: Handler>(db: &mut PgConnection, group: &Group, items: &[&Ite
     Ok(holding || held)
 }
 
-/// Dedupe of records without a place in a stream: what each of them is, by id.
-async fn repeats<H: Handler>(db: &mut PgConnection, group: &Group, items: &[&Item<H>]) -> Result<Repeats, Fault> {
-    let foreign: Vec<&Record> = items.iter().filter_map(|item| item.record()).filter(|record| record.place.is_none()).collect();
-    let mut repeats = Repeats::default();
-    if foreign.is_empty() {
-        return Ok(repeats);
+/// Foreign records of the batch that were applied before: there is no place in a stream to tell by.
+async fn known<H: Handler>(db: &mut PgConnection, group: &Group, items: &[&Item<H>]) -> Result<Known, Fault> {
+    let ids: Vec<Uuid> = items.iter().filter_map(|item| item.record()).filter(|r| r.place.is_none()).map(|r| r.id).collect();
+    let before = match ids.is_empty() {
+        true => BTreeMap::new(),
+        false => progress::store::remembered(db, group.name, &ids).await?.into_iter().collect(),
+    };
+    Ok(Known { before, applied: BTreeMap::new() })
+}
+
+/// Foreign records by id, with the hash of what they say.
+struct Known {
+    before: BTreeMap<Uuid, Vec<u8>>,
+    /// By this batch: written down with the effect, never with the parking.
+    applied: BTreeMap<Uuid, Vec<u8>>,
+}
+
+enum Seen {
+    New,
+    Same,
+    /// The same id came with another payload.
+    Other,
+}
+
+impl Known {
+    fn look(&self, record: &Record) -> Seen {
+        if record.place.is_some() {
+            return Seen::New;
+        }
+        match self.before.get(&record.id).or_else(|| self.applied.get(&record.id)) {
+            None => Seen::New,
+            Some(known) if *known == hash(record) => Seen::Same,
+            Some(_) => Seen::Other,
+        }
     }
-    let mut fresh: BTreeMap<Uuid, Vec<u8>> = BTreeMap::new();
-    for record in &foreign {
-        fresh.entry(record.id).or_insert_with(|| hash(record));
+
+    fn apply(&mut self, record: &Record) {
+        if record.place.is_none() && !self.before.contains_key(&record.id) {
+            self.applied.insert(record.id, hash(record));
+        }
     }
-    let (ids, hashes): (Vec<Uuid>, Vec<Vec<u8>>) = fresh.clone().into_iter().unzip();
-    repeats.known = progress::store::remember(db, group.name, &ids, &hashes).await?.into_iter().collect();
-    Ok(repeats)
 }
 
 fn hash(record: &Record) -> Vec<u8> {
     Sha256::digest(&record.payload).to_vec()
-}
-
-/// Foreign records that were applied before, with the hash of what they said then.
-#[derive(Default)]
-struct Repeats {
-    known: BTreeMap<Uuid, Vec<u8>>,
-}
-
-impl Repeats {
-    /// `Some(true)`: the same again. `Some(false)`: the same id with another payload.
-    fn of(&mut self, record: &Record) -> Option<bool> {
-        if record.place.is_some() {
-            return None;
-        }
-        match self.known.get(&record.id) {
-            Some(known) => Some(*known == hash(record)),
-            None => {
-                self.known.insert(record.id, hash(record));
-                None
-            }
-        }
-    }
 }
 
 fn keys<'a, H: Handler>(items: &'a [&Item<H>]) -> Vec<&'a str> {
@@ -169,142 +175,127 @@ fn keys<'a, H: Handler>(items: &'a [&Item<H>]) -> Vec<&'a str> {
 /// What comes out while a batch is decided.
 struct Desk<H: Handler> {
     group: &'static str,
+    shelf: Shelf,
+    known: Known,
     news: Vec<Outgoing>,
-    answers: Vec<(usize, Result<H::Answer, H::Refusal>)>,
-    applied: u64,
-    skipped: u64,
-    parked: u64,
+    settled: Settled<H>,
 }
 
 impl<H: Handler> Desk<H> {
-    fn decide_all(
-        &mut self,
-        handler: &H,
-        mut state: Option<&mut H::State>,
-        items: &[&Item<H>],
-        early: &[Box<Item<H>>],
-        repeats: &Repeats,
-        shelf: &mut Shelf,
-    ) -> Result<(), Fault> {
-        let mut repeats = Repeats { known: repeats.known.clone() };
+    fn new(group: &'static str, shelf: Shelf, known: Known) -> Self {
+        let settled = Settled { answers: Vec::new(), topics: Vec::new(), applied: 0, skipped: 0, parked: 0 };
+        Self { group, shelf, known, news: Vec::new(), settled }
+    }
+
+    fn decide_all(&mut self, handler: &H, mut state: Option<&mut H::State>, items: &[&Item<H>]) -> Result<(), Fault> {
         for (index, item) in items.iter().enumerate() {
-            if let Some(record) = item.record() {
-                match repeats.of(record) {
-                    Some(true) => {
-                        self.skipped += 1;
-                        continue;
-                    }
-                    Some(false) => {
-                        self.hold(shelf, Held::Parked, "PAYLOAD_MISMATCH: this id came before with another payload".into(), record);
-                        continue;
-                    }
-                    None => {}
-                }
-                if let Origin::Ready(row) = &item.origin {
-                    if !shelf.has(&item.key, row.id) {
-                        continue;
-                    }
-                } else if let Some(held) = shelf.holds(record) {
-                    self.hold(shelf, held, "behind an earlier record of its key".into(), record);
-                    continue;
-                }
-            }
-            let applied = self.decide_one(handler, state.as_deref_mut(), Some(index), item, shelf)?;
-            if !applied {
-                continue;
-            }
-            for waiting in early.iter().filter(|waiting| waiting.key == item.key) {
-                let Origin::Early(row) = &waiting.origin else { continue };
-                if !shelf.done.contains(&row.id) && self.decide_one(handler, state.as_deref_mut(), None, waiting, shelf)? {
-                    shelf.settled(&waiting.key, row.id);
-                }
+            if self.comes_now(item) {
+                self.decide_one(handler, state.as_deref_mut(), index, item)?;
             }
         }
         Ok(())
     }
 
-    /// Decides one item, or an early record (which has no index); whether it was applied.
-    fn decide_one(
-        &mut self,
-        handler: &H,
-        state: Option<&mut H::State>,
-        index: Option<usize>,
-        item: &Item<H>,
-        shelf: &mut Shelf,
-    ) -> Result<bool, Fault> {
+    /// Whether it is this item's turn: not if it was applied before, not behind an earlier record of its key.
+    fn comes_now(&mut self, item: &Item<H>) -> bool {
+        let Some(record) = item.record() else { return true };
+        let held = matches!(item.origin, Origin::Held(_));
+        match self.known.look(record) {
+            Seen::Same => {
+                self.skip(item);
+                return false;
+            }
+            // Brought back by a person, it is meant.
+            Seen::Other if !held => {
+                self.hold(Held::Parked, "PAYLOAD_MISMATCH: this id came before with another payload".into(), record);
+                return false;
+            }
+            Seen::Other | Seen::New => {}
+        }
+        if let Origin::Held(row) = &item.origin {
+            return self.shelf.is_next(row);
+        }
+        match self.shelf.holds(record) {
+            Some(held) => {
+                self.hold(held, "behind an earlier record of its key".into(), record);
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn decide_one(&mut self, handler: &H, state: Option<&mut H::State>, index: usize, item: &Item<H>) -> Result<(), Fault> {
         let envelope = match &item.work {
             Work::Input(envelope) => envelope,
             Work::Ignored => {
-                self.skipped += 1;
-                self.unpark(shelf, item);
-                return Ok(false);
+                self.skip(item);
+                return Ok(());
             }
             Work::Poisoned(reason) => {
-                self.refuse(shelf, item, Verdict::Poison, reason.clone());
-                return Ok(false);
+                self.refuse(item, Verdict::Poison, reason.clone());
+                return Ok(());
             }
         };
         let state = state.expect("a batch with an input has its state");
         let decided = catch_unwind(AssertUnwindSafe(|| handler.decide(state, envelope)))
-            .map_err(|panic| Fault::Panic { culprit: culprit(index, item), message: text_of(panic.as_ref()) })?;
+            .map_err(|panic| Fault::Panic { index, message: text_of(panic.as_ref()) })?;
         match decided {
             Ok(Decision { answer, news }) => {
-                self.applied += 1;
-                self.unpark(shelf, item);
+                self.settled.applied += 1;
+                if let Some(record) = item.record() {
+                    self.known.apply(record);
+                }
+                self.unshelve(item);
                 self.news.extend(news.into_iter().enumerate().map(|(ordinal, news)| Outgoing {
-                    id: Outgoing::id_of(envelope.id, ordinal),
+                    id: Outgoing::id_of(envelope.id, news.topic, ordinal),
                     at: envelope.at,
                     correlation: envelope.correlation.clone(),
                     causation: envelope.id,
                     trace: envelope.trace.clone(),
                     news,
                 }));
-                self.answers.extend(index.map(|index| (index, Ok(answer))));
-                Ok(true)
+                self.settled.answers.push((index, Ok(answer)));
             }
             Err(refusal) => {
-                self.refuse(shelf, item, refusal.verdict(), refusal.to_string());
-                self.answers.extend(index.map(|index| (index, Err(refusal))));
-                Ok(false)
+                self.refuse(item, refusal.verdict(), refusal.to_string());
+                self.settled.answers.push((index, Err(refusal)));
             }
         }
+        Ok(())
     }
 
     /// What a refusal means for a record; a caller is simply told.
-    fn refuse(&mut self, shelf: &mut Shelf, item: &Item<H>, verdict: Verdict, reason: String) {
+    fn refuse(&mut self, item: &Item<H>, verdict: Verdict, reason: String) {
         let Some(record) = item.record() else { return };
         match (verdict, &item.origin) {
-            (Verdict::Skip, _) => {
-                tracing::debug!(group = self.group, event_id = %record.id, reason, "skipped");
-                self.skipped += 1;
-                self.unpark(shelf, item);
-            }
-            // It waits on, or stays where it is parked: the runner writes down the new reason.
-            (_, Origin::Early(_) | Origin::Ready(_)) => {}
-            (Verdict::Early, _) => self.hold(shelf, Held::Early, reason, record),
-            (Verdict::Poison, _) => self.hold(shelf, Held::Parked, reason, record),
+            (Verdict::Skip, _) => self.skip(item),
+            // It waits on, and so does what is behind it.
+            (Verdict::Early, Origin::Held(row)) if row.held == Held::Early => {}
+            (_, Origin::Held(row)) => self.shelf.again.push((row.id, reason)),
+            (Verdict::Early, _) => self.hold(Held::Early, reason, record),
+            (Verdict::Poison, _) => self.hold(Held::Parked, reason, record),
         }
     }
 
-    fn hold(&mut self, shelf: &mut Shelf, held: Held, reason: String, record: &Record) {
+    /// No effect, and the stream goes on.
+    fn skip(&mut self, item: &Item<H>) {
+        self.settled.skipped += 1;
+        self.unshelve(item);
+    }
+
+    fn hold(&mut self, held: Held, reason: String, record: &Record) {
         if held != Held::Early {
-            tracing::error!(r#type = "DLQ_EVENT", group = self.group, event_id = %record.id, event_type = record.type_name, key = record.key, reason, "parked");
+            let Record { id, type_name, key, .. } = record;
+            tracing::error!(r#type = "DLQ_EVENT", group = self.group, event_id = %id, event_type = type_name, key, reason, "parked");
         }
-        self.parked += 1;
-        shelf.hold(held, reason, record.clone());
+        self.settled.parked += 1;
+        self.shelf.added.push((held, reason, record.clone()));
     }
 
-    fn unpark(&mut self, shelf: &mut Shelf, item: &Item<H>) {
-        if let Origin::Ready(row) = &item.origin {
-            shelf.settled(&item.key, row.id);
+    fn unshelve(&mut self, item: &Item<H>) {
+        if let Origin::Held(row) = &item.origin {
+            self.shelf.settled(row);
         }
-    }
-}
-
-fn culprit<H: Handler>(index: Option<usize>, item: &Item<H>) -> Culprit {
-    match (index, &item.origin) {
-        (None, Origin::Early(row)) => Culprit::Row(row.id),
-        (index, _) => Culprit::Item(index.unwrap_or_default()),
     }
 }
 

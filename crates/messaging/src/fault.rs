@@ -21,20 +21,11 @@ pub(crate) enum Fault {
     /// One of the inputs cannot be saved; bisecting finds it.
     Blame(sqlx::Error),
     /// Deciding this input panicked.
-    Panic { culprit: Culprit, message: String },
+    Panic { index: usize, message: String },
     /// Other instances moved these streams, or an in-doubt commit went through after all.
     Moved(Vec<Stream>),
     /// The database is away or unwell: nobody's fault here.
     Away(sqlx::Error),
-}
-
-/// Who is blamed for a panic.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Culprit {
-    /// The item of the batch with this index.
-    Item(usize),
-    /// An early record that was tried again, by its row.
-    Row(i64),
 }
 
 impl From<sqlx::Error> for Fault {

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 
 use crate::{
-    Bus, Error, Handler, Position, Record, Runner, Stream, Subscription, Tasks,
+    Bus, Error, Handler, Position, Runner, Stream, Subscription, Tasks,
     batch::Group,
     bus::{Fetched, Source},
     cursor::{Cursor, Judgement},
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a hole in a stream may last before the stream stops loudly.
 const GAP_WAIT_MS: u64 = 10_000;
+/// Pause between two looks at a stream with a hole.
+const GAP_POLL_MS: u64 = 50;
 /// Pause after a source failed.
 const SOURCE_RETRY_MS: u64 = 250;
 /// How often redriven and early records are looked after.
@@ -81,7 +83,10 @@ pub(crate) async fn start<H: Handler>(
             group: group.clone(),
             pool: pool.clone(),
             owned: owned.clone(),
+            owned_now: owned.borrow().clone(),
+            unread: true,
             restart: Restart::default(),
+            again: HashSet::new(),
             cursors: BTreeMap::new(),
             gaps: HashMap::new(),
             stopped: HashSet::new(),
@@ -106,6 +111,11 @@ pub(crate) async fn start<H: Handler>(
     Ok(())
 }
 
+struct Gap {
+    expected_seq: i64,
+    since: Instant,
+}
+
 struct Reader<H: Handler> {
     topics: Vec<String>,
     source: Source,
@@ -115,10 +125,15 @@ struct Reader<H: Handler> {
     group: Arc<Group>,
     pool: PgPool,
     owned: watch::Receiver<Vec<i32>>,
+    owned_now: Vec<i32>,
+    /// What is owned has changed, and the cursors do not show it yet.
+    unread: bool,
     restart: Restart,
+    /// Asked to start again, not done yet.
+    again: HashSet<Stream>,
     cursors: BTreeMap<Stream, Cursor>,
-    /// Since when a stream has a hole.
-    gaps: HashMap<Stream, Instant>,
+    /// Streams with a hole.
+    gaps: HashMap<Stream, Gap>,
     /// Streams that are not read any more: their log is not the one that was read before.
     stopped: HashSet<Stream>,
     meters: Arc<Meters>,
@@ -150,6 +165,10 @@ impl<H: Handler> Reader<H> {
                             return;
                         }
                     }
+                    if !self.gaps.is_empty() {
+                        self.stop_old_gaps();
+                        tokio::time::sleep(Duration::from_millis(GAP_POLL_MS)).await;
+                    }
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -163,21 +182,29 @@ impl<H: Handler> Reader<H> {
 
     /// Takes over streams that are newly owned, and those that were asked to start again, at their stored positions; lets go of lost ones.
     async fn reopen(&mut self) -> sqlx::Result<()> {
-        let again = self.restart.take();
-        if again.is_empty() && !self.owned.has_changed().unwrap_or(false) {
+        self.again.extend(self.restart.take());
+        if self.owned.has_changed().unwrap_or(false) {
+            self.owned_now = self.owned.borrow_and_update().clone();
+            self.unread = true;
+        }
+        if self.again.is_empty() && !self.unread {
             return Ok(());
         }
-        self.cursors.retain(|stream, _| !again.contains(stream));
-        self.source.reopened(&again);
-        let owned = self.owned.borrow().clone();
-        self.cursors.retain(|stream, _| owned.contains(&stream.partition));
         let stored = store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        self.unread = false;
+        let again = std::mem::take(&mut self.again);
+        self.cursors.retain(|stream, _| !again.contains(stream) && self.owned_now.contains(&stream.partition));
+        let mut opened = HashSet::new();
         for (stream, position) in stored {
-            if self.topics.contains(&stream.topic) && owned.contains(&stream.partition) {
-                self.cursors.entry(stream).or_insert(Cursor(position));
+            let mine = self.topics.contains(&stream.topic) && self.owned_now.contains(&stream.partition);
+            if mine && !self.cursors.contains_key(&stream) {
+                self.gaps.remove(&stream);
+                self.stopped.remove(&stream);
+                opened.insert(stream.clone());
+                self.cursors.insert(stream, Cursor(position));
             }
         }
-        self.owned.mark_unchanged();
+        self.source.reopened(&opened);
         Ok(())
     }
 
@@ -190,6 +217,9 @@ impl<H: Handler> Reader<H> {
                 return true;
             }
         };
+        if self.stopped.contains(&record.stream) {
+            return true;
+        }
         let Some(cursor) = self.cursors.get_mut(&record.stream) else { return true };
         match cursor.judge(&record) {
             Judgement::Next { before, after } => {
@@ -206,7 +236,7 @@ impl<H: Handler> Reader<H> {
                 self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, Origin::Again(record))).await
             }
             Judgement::Gap { expected_seq } => {
-                self.gap(&record, expected_seq);
+                self.gaps.entry(record.stream).or_insert_with(|| Gap { expected_seq, since: Instant::now() });
                 true
             }
             Judgement::Diverged => {
@@ -216,11 +246,13 @@ impl<H: Handler> Reader<H> {
         }
     }
 
-    fn gap(&mut self, record: &Record, expected_seq: i64) {
-        let since = *self.gaps.entry(record.stream.clone()).or_insert_with(Instant::now);
-        if since.elapsed() > Duration::from_millis(GAP_WAIT_MS) {
-            let detail = format!("expected sequence number {expected_seq}, the log goes on at {:?}", record.place.map(|p| p.seq));
-            self.stop(record.stream.clone(), "LOG_GAP", &detail);
+    fn stop_old_gaps(&mut self) {
+        let old = |(_, gap): &(&Stream, &Gap)| gap.since.elapsed() > Duration::from_millis(GAP_WAIT_MS);
+        let old: Vec<(Stream, i64)> =
+            self.gaps.iter().filter(old).map(|(stream, gap)| (stream.clone(), gap.expected_seq)).collect();
+        for (stream, expected_seq) in old {
+            self.gaps.remove(&stream);
+            self.stop(stream, "LOG_GAP", &format!("the record with sequence number {expected_seq} is missing"));
         }
     }
 
@@ -238,7 +270,7 @@ impl<H: Handler> Reader<H> {
     }
 }
 
-/// Brings back what was marked READY, one record a key at a time, and turns early records that waited too long into dead letters.
+/// Tries again what is held back, in order, and turns early records that waited too long into dead letters.
 async fn shelf_rounds<H: Handler>(
     runner: Runner<H>,
     handler: Arc<H>,
@@ -252,13 +284,12 @@ async fn shelf_rounds<H: Handler>(
         let rows = async {
             let mut db = pool.acquire().await?;
             parking::store::give_up(&mut db, group.name, EARLY_WAIT_S).await?;
-            parking::store::ready(&mut db, group.name, &partitions, SHELF_ROWS_MAX).await
+            parking::store::to_try(&mut db, group.name, &partitions, SHELF_ROWS_MAX).await
         };
         match rows.await {
             Ok(rows) => {
                 for row in rows {
-                    let item = Item::heard(handler.as_ref(), group.name, Origin::Ready(Box::new(row)));
-                    if !runner.deliver(item).await {
+                    if !runner.deliver(Item::heard(handler.as_ref(), group.name, Origin::Held(Box::new(row)))).await {
                         return;
                     }
                 }

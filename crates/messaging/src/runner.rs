@@ -1,7 +1,8 @@
 //! The runner of a service: drains its queue, settles the batch, answers every caller after the commit.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use rand::RngExt;
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::{mpsc, oneshot};
@@ -11,10 +12,10 @@ use crate::{
     Bus, Envelope, Error, Handler, Heard, Parked, Position, Record, Stream, Tasks, Trace,
     batch::{self, Group},
     clock,
-    fault::{Culprit, Fault, is_unique_violation},
+    fault::{Fault, is_unique_violation},
     lease,
     meters::Meters,
-    outbox, parking, progress, reader,
+    outbox, progress, reader,
     span::Processing,
 };
 
@@ -104,10 +105,8 @@ pub(crate) enum Origin<H: Handler> {
     },
     /// A record once more, where dedupe is switched off.
     Again(Box<Record>),
-    /// A parked record that is to be tried again.
-    Ready(Box<Parked>),
-    /// An early record that is tried again because its key moved.
-    Early(Box<Parked>),
+    /// A record that was held back and is tried again.
+    Held(Box<Parked>),
 }
 
 pub(crate) enum Work<I> {
@@ -137,7 +136,8 @@ impl<H: Handler> Item<H> {
             None => Work::Ignored,
             Some(record) => {
                 key.clone_from(&record.key);
-                match handler.hear(record) {
+                let heard = std::panic::catch_unwind(AssertUnwindSafe(|| handler.hear(record)));
+                match heard.unwrap_or_else(|_| Heard::Undecodable("panicked while it was read".to_owned())) {
                     _ if record.type_name.is_empty() => Work::Poisoned("has no ce_type".to_owned()),
                     Heard::Input(input) => {
                         span = Processing::of(group, record);
@@ -175,7 +175,7 @@ impl<H: Handler> Origin<H> {
         match self {
             Self::Call(_) => None,
             Self::Stream { record, .. } | Self::Again(record) => Some(record),
-            Self::Ready(row) | Self::Early(row) => Some(&row.record),
+            Self::Held(row) => Some(&row.record),
         }
     }
 }
@@ -259,7 +259,7 @@ impl<H: Handler> Worker<H> {
             match fault {
                 Fault::Moved(streams) => match self.stored(&streams).await {
                     Ok(stored) => {
-                        realign(&mut items, stored);
+                        realign(&mut items, &streams, stored);
                         todo.push(items);
                     }
                     Err(error) => {
@@ -267,12 +267,8 @@ impl<H: Handler> Worker<H> {
                         todo.push(items);
                     }
                 },
-                Fault::Panic { culprit: Culprit::Item(index), message } => {
+                Fault::Panic { index, message } => {
                     items[index].work = Work::Poisoned(format!("panicked: {message}"));
-                    todo.push(items);
-                }
-                Fault::Panic { culprit: Culprit::Row(id), message } => {
-                    self.park_again(id, &format!("panicked: {message}")).await;
                     todo.push(items);
                 }
                 Fault::Blame(_) if items.len() > 1 => {
@@ -282,6 +278,12 @@ impl<H: Handler> Worker<H> {
                 }
                 Fault::Blame(error) if is_unique_violation(&error) && looked_again != Some(items[0].key.clone()) => {
                     looked_again = Some(items[0].key.clone());
+                    todo.push(items);
+                }
+                // Not even the parking can be saved: a person must look, and nothing else may overtake it.
+                Fault::Blame(error) if matches!(items[0].work, Work::Poisoned(_)) => {
+                    tracing::error!(r#type = "PROCESSING_ERROR", group = self.group.name, key = items[0].key, %error, "cannot be parked");
+                    self.wait(&mut attempt, &error).await;
                     todo.push(items);
                 }
                 Fault::Blame(error) => {
@@ -334,13 +336,11 @@ impl<H: Handler> Worker<H> {
             Some(db) => db,
             None => self.pool.acquire().await.map_err(Fault::Away)?,
         };
-        for item in items.iter() {
-            if let (Work::Poisoned(reason), Origin::Ready(row)) = (&item.work, &item.origin) {
-                parking::store::park_again(&mut db, row.id, reason).await?;
-            }
-        }
         let refs: Vec<&Item<H>> = items.iter().map(Box::as_ref).collect();
-        let settled = batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs).await?;
+        let settling = AssertUnwindSafe(batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs)).catch_unwind();
+        // A panic outside of decide blames nobody: it is tried again like an outage, with an alarm.
+        let panicked = |_| Fault::Away(sqlx::Error::Protocol("the handler panicked while it loaded or saved".into()));
+        let settled = settling.await.map_err(panicked)??;
         // After a fault it goes back to the pool, which looks at it.
         self.db = Some(db);
         self.handler.committed();
@@ -355,22 +355,11 @@ impl<H: Handler> Worker<H> {
             }
         }
         for (item, answer) in items.drain(..).zip(answers) {
-            match (item.origin, answer) {
-                (Origin::Call(reply), Some(answer)) => {
-                    let _ = reply.send(answer.map_err(CallError::Refused));
-                }
-                (Origin::Ready(row), Some(Err(refusal))) => self.park_again(row.id, &refusal.to_string()).await,
-                _ => {}
+            if let (Origin::Call(reply), Some(answer)) = (item.origin, answer) {
+                let _ = reply.send(answer.map_err(CallError::Refused));
             }
         }
         Ok(())
-    }
-
-    async fn park_again(&self, id: i64, reason: &str) {
-        let Ok(mut db) = self.pool.acquire().await else { return };
-        if let Err(error) = parking::store::park_again(&mut db, id, reason).await {
-            tracing::warn!(%error, "a redriven record is not marked; it is tried again");
-        }
     }
 }
 
@@ -384,10 +373,11 @@ fn drain<T>(queue: &mut mpsc::Receiver<T>, items: &mut Vec<T>, limit: usize) {
 
 /// Streams that are not where the batch thought: what is applied already is dropped, what goes on from the stored position stays, and behind
 /// a hole the reader starts again.
-fn realign<H: Handler>(items: &mut Vec<Box<Item<H>>>, mut stored: HashMap<Stream, Position>) {
+fn realign<H: Handler>(items: &mut Vec<Box<Item<H>>>, moved: &[Stream], mut stored: HashMap<Stream, Position>) {
     items.retain(|item| {
         let Origin::Stream { record, before, after, restart } = &item.origin else { return true };
-        let Some(position) = stored.get_mut(&record.stream) else { return true };
+        // Its row is gone: nobody reads this stream any more.
+        let Some(position) = stored.get_mut(&record.stream) else { return !moved.contains(&record.stream) };
         let next = (before.seq, before.last_id) == (position.seq, position.last_id) && after.kafka_offset >= position.kafka_offset;
         if next {
             *position = *after;

@@ -197,7 +197,9 @@ fn token_of(order: &crate::order::Order) -> String {
 fn read_token(after: &str) -> Result<(OffsetDateTime, Uuid), Code> {
     let read = || {
         let (nanos, id) = after.split_once('|')?;
-        Some((OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?, contracts::ids::parse(id).ok()?))
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?;
+        // Other times are none that the database has given out.
+        Some((at, contracts::ids::parse(id).ok()?)).filter(|_| (1970..=9999).contains(&at.year()))
     };
     read().ok_or_else(|| invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN"))
 }

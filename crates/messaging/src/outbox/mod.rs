@@ -20,9 +20,10 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// The id of the nth news of an input: repeated work says the same.
-    pub(crate) fn id_of(cause: Uuid, ordinal: usize) -> Uuid {
-        Uuid::new_v5(&cause, format!("news/{ordinal}").as_bytes())
+    /// The id of the nth news of an input: repeated work says the same. The topic, which has one writer, tells apart what two services make
+    /// of the same record.
+    pub(crate) fn id_of(cause: Uuid, topic: &str, ordinal: usize) -> Uuid {
+        Uuid::new_v5(&cause, format!("news/{topic}/{ordinal}").as_bytes())
     }
 }
 

@@ -34,11 +34,14 @@ pub struct Parked {
 /// What is held back for the keys of a batch, kept up to date while the batch is decided.
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
+    /// Oldest first.
     by_key: HashMap<String, Vec<Parked>>,
     /// Held back by this batch, in order.
     pub(crate) added: Vec<(Held, String, Record)>,
     /// Rows this batch is done with.
     pub(crate) done: Vec<i64>,
+    /// Rows that failed again, with the new reason.
+    pub(crate) again: Vec<(i64, String)>,
 }
 
 impl Shelf {
@@ -51,7 +54,7 @@ impl Shelf {
     }
 
     /// Whether a record that comes now must queue behind one of its key: a parked one holds the whole group back, an early one only its
-    /// own stream.
+    /// own stream. Behind what is being drained it is drained too.
     pub(crate) fn holds(&self, record: &Record) -> Option<Held> {
         let held = self.by_key.get(&record.key).into_iter().flatten().map(|row| (row.held, &row.record));
         let held = held.chain(self.added.iter().map(|(held, _, r)| (*held, r)).filter(|(_, r)| r.key == record.key));
@@ -67,24 +70,18 @@ impl Shelf {
         behind
     }
 
-    pub(crate) fn hold(&mut self, held: Held, reason: String, record: Record) {
-        self.added.push((held, reason, record));
+    /// Whether a row that was brought back comes next: it is still held, nothing older holds it, and nothing older failed again just now.
+    pub(crate) fn is_next(&self, row: &Parked) -> bool {
+        let rows = self.by_key.get(&row.record.key).map(Vec::as_slice).unwrap_or_default();
+        let Some(place) = rows.iter().position(|held| held.id == row.id) else { return false };
+        let in_the_way = |older: &Parked| older.held != Held::Early || older.record.stream == row.record.stream;
+        !rows[..place].iter().any(in_the_way) && !self.again.iter().any(|(id, _)| rows.iter().any(|held| held.id == *id))
     }
 
-    /// The early records of a key, oldest first: tried again once something was applied to the key.
-    pub(crate) fn early(&self, key: &str) -> Vec<Parked> {
-        self.by_key.get(key).into_iter().flatten().filter(|row| row.held == Held::Early).cloned().collect()
-    }
-
-    /// Whether this row is still held back; another batch may have settled it.
-    pub(crate) fn has(&self, key: &str, id: i64) -> bool {
-        self.by_key.get(key).into_iter().flatten().any(|row| row.id == id)
-    }
-
-    pub(crate) fn settled(&mut self, key: &str, id: i64) {
-        self.done.push(id);
-        if let Some(rows) = self.by_key.get_mut(key) {
-            rows.retain(|row| row.id != id);
+    pub(crate) fn settled(&mut self, row: &Parked) {
+        self.done.push(row.id);
+        if let Some(rows) = self.by_key.get_mut(&row.record.key) {
+            rows.retain(|held| held.id != row.id);
         }
     }
 }

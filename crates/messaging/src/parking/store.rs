@@ -33,14 +33,18 @@ pub(super) async fn list(db: &mut PgConnection, group: &str, limit: i64) -> sqlx
     rows.iter().map(parked).collect()
 }
 
-/// The oldest READY row of each key in these partitions: drained one after another, so that each key keeps its order.
-pub(crate) async fn ready(db: &mut PgConnection, group: &str, partitions: &[i32], limit: i64) -> sqlx::Result<Vec<Parked>> {
+/// What may be tried again in these partitions, oldest first: early records, and what a person marked READY.
+pub(crate) async fn to_try(db: &mut PgConnection, group: &str, partitions: &[i32], limit: i64) -> sqlx::Result<Vec<Parked>> {
     let rows = sqlx::query(
-        "select * from (
-             select distinct on (key) id, state, reason, topic, partition, seq, prev, kafka_offset, event_id, key, event_type, payload, at,
-                 correlation, causation, traceparent, tracestate
-             from dead_letter_events where consumer = $1 and state in ('PARKED', 'READY') order by key, id
-         ) first where state = 'READY' and partition = any($2) limit $3",
+        "select id, state, reason, topic, partition, seq, prev, kafka_offset, event_id, key, event_type, payload, at, correlation,
+             causation, traceparent, tracestate
+         from dead_letter_events d
+         where consumer = $1 and state in ('EARLY', 'READY') and partition = any($2)
+             and not exists (
+                 select from dead_letter_events p
+                 where p.consumer = $1 and p.key = d.key and p.state = 'PARKED' and p.id < d.id
+             )
+         order by id limit $3",
     )
     .bind(group)
     .bind(partitions)
@@ -101,7 +105,7 @@ pub(crate) async fn settle(db: &mut PgConnection, ids: &[i64]) -> sqlx::Result<(
 
 /// Puts a row that failed again back to PARKED, with the new reason.
 pub(crate) async fn park_again(db: &mut PgConnection, id: i64, reason: &str) -> sqlx::Result<()> {
-    sqlx::query("update dead_letter_events set state = 'PARKED', reason = $2, failed_at = clock_timestamp() where id = $1")
+    sqlx::query("update dead_letter_events set state = 'PARKED', reason = $2, failed_at = clock_timestamp() where id = $1 and state <> 'DONE'")
         .bind(id)
         .bind(reason)
         .execute(db)
@@ -109,7 +113,7 @@ pub(crate) async fn park_again(db: &mut PgConnection, id: i64, reason: &str) -> 
     Ok(())
 }
 
-/// Early records that have waited too long become dead letters.
+/// Early records that have waited too long become dead letters, and so does what waits behind them.
 pub(crate) async fn give_up(db: &mut PgConnection, group: &str, early_wait_s: i64) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "update dead_letter_events set state = 'PARKED'

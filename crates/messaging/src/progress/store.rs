@@ -27,8 +27,8 @@ pub(crate) async fn advance(
     let rows = sqlx::query(
         "with moved as (
              update progress p
-             set seq = m.to_seq, last_id = m.to_id, kafka_offset = coalesce(m.kafka_offset, p.kafka_offset), owner = $2,
-                 lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+             set seq = m.to_seq, last_id = m.to_id, kafka_offset = coalesce(m.kafka_offset, p.kafka_offset),
+                 lease_until = case when p.owner = $2 then clock_timestamp() + $3 * interval '1 millisecond' else p.lease_until end
              from unnest($4::text[], $5::int[], $6::bigint[], $7::uuid[], $8::bigint[], $9::uuid[], $10::bigint[])
                  as m(topic, partition, from_seq, from_id, to_seq, to_id, kafka_offset)
              where p.grp = $1 and p.topic = m.topic and p.partition = m.partition
@@ -58,18 +58,18 @@ pub(crate) async fn advance(
     Ok((moved, holding))
 }
 
-/// Writes down foreign records that are new and gives back, by id, the hash under which each was known before.
-pub(crate) async fn remember(
-    db: &mut PgConnection,
-    group: &str,
-    ids: &[Uuid],
-    hashes: &[Vec<u8>],
-) -> sqlx::Result<Vec<(Uuid, Vec<u8>)>> {
+/// The hashes under which foreign records were applied before, by id.
+pub(crate) async fn remembered(db: &mut PgConnection, group: &str, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Vec<u8>)>> {
     let known = sqlx::query("select event_id, payload_hash from processed_events where consumer = $1 and event_id = any($2)")
         .bind(group)
         .bind(ids)
-        .fetch_all(&mut *db)
+        .fetch_all(db)
         .await?;
+    known.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// Writes down that foreign records were applied.
+pub(crate) async fn remember(db: &mut PgConnection, group: &str, ids: &[Uuid], hashes: &[Vec<u8>]) -> sqlx::Result<()> {
     sqlx::query(
         "insert into processed_events (consumer, event_id, payload_hash)
          select $1, f.id, f.hash from unnest($2::uuid[], $3::bytea[]) as f(id, hash) on conflict do nothing",
@@ -79,7 +79,7 @@ pub(crate) async fn remember(
     .bind(hashes)
     .execute(db)
     .await?;
-    known.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    Ok(())
 }
 
 /// Makes sure that every stream of the group has its row. A new group starts before the first record.
@@ -133,19 +133,27 @@ pub(crate) async fn join(db: &mut PgConnection, group: &str, instance: Uuid, lea
         .await
 }
 
-/// Renews the leases this instance still has and gives back their partition numbers.
+/// Renews the leases this instance still has and gives back their partition numbers. A row that a batch holds is renewed by the batch.
 pub(crate) async fn renew(db: &mut PgConnection, group: &str, instance: Uuid, lease_ms: i64) -> sqlx::Result<Vec<i32>> {
-    let mut partitions: Vec<i32> = sqlx::query_scalar(
-        "update progress set lease_until = clock_timestamp() + $3 * interval '1 millisecond' where grp = $1 and owner = $2 returning partition",
+    sqlx::query(
+        "with mine as (
+             select topic, partition from progress where grp = $1 and owner = $2 order by topic, partition for update skip locked
+         )
+         update progress p set lease_until = clock_timestamp() + $3 * interval '1 millisecond'
+         from mine m where p.grp = $1 and p.topic = m.topic and p.partition = m.partition",
     )
     .bind(group)
     .bind(instance)
     .bind(lease_ms)
-    .fetch_all(db)
+    .execute(&mut *db)
     .await?;
-    partitions.sort_unstable();
-    partitions.dedup();
-    Ok(partitions)
+    sqlx::query_scalar(
+        "select partition from progress where grp = $1 group by partition having bool_and(owner = $2) order by partition",
+    )
+    .bind(group)
+    .bind(instance)
+    .fetch_all(db)
+    .await
 }
 
 /// Takes up to `limit` partition numbers that nobody holds, with all topics of the group.
@@ -155,12 +163,16 @@ pub(crate) async fn claim(db: &mut PgConnection, group: &str, instance: Uuid, le
              select partition from progress where grp = $1
              group by partition having bool_and(lease_until < clock_timestamp()) order by partition limit $4
          ), locked as (
-             select p.topic, p.partition from progress p join free using (partition) where p.grp = $1
+             select p.topic, p.partition from progress p join free using (partition)
+             where p.grp = $1 and p.lease_until < clock_timestamp()
              order by p.topic, p.partition for update of p skip locked
+         ), whole as (
+             -- All topics of a partition or none: half a partition would belong to nobody.
+             select partition from locked group by partition
+             having count(*) = (select count(distinct topic) from progress where grp = $1)
          )
          update progress p set owner = $2, lease_until = clock_timestamp() + $3 * interval '1 millisecond'
-         from locked l
-         where p.grp = $1 and p.topic = l.topic and p.partition = l.partition and p.lease_until < clock_timestamp()",
+         from whole w where p.grp = $1 and p.partition = w.partition",
     )
     .bind(group)
     .bind(instance)

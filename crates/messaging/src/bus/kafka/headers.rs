@@ -49,21 +49,31 @@ pub(super) fn write(record: &Record, source: &str) -> OwnedHeaders {
     .fold(OwnedHeaders::new_with_capacity(13), |headers, (key, value)| with(headers, key, value))
 }
 
+/// Postgres stores no NUL in a text.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// Reads whatever anybody may have put on a topic. What has no id gets one from its place in the log, so that it stays the same.
 pub(super) fn read(message: &BorrowedMessage<'_>) -> Record {
     let header = |name: &str| {
         let headers = message.headers()?;
         let found = headers.iter().find(|header| header.key == name)?;
-        std::str::from_utf8(found.value?).ok().map(ToOwned::to_owned)
+        std::str::from_utf8(found.value?).ok().map(storable)
     };
     let id = |name: &str| header(name).and_then(|text| Uuid::try_parse(&text).ok());
+    // A foreign id need not be a UUID: its source and it name the event (CloudEvents, section 3.1).
+    let foreign_id = || {
+        let name = format!("{}#{}", header("ce_source").unwrap_or_default(), header(ID)?);
+        Some(Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()))
+    };
     let stream = Stream { topic: message.topic().to_owned(), partition: message.partition() };
     let offset = message.offset();
-    let key = message.key().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default();
+    let key = message.key().map(|key| storable(&String::from_utf8_lossy(key))).unwrap_or_default();
     Record {
         place: header(SEQ).and_then(|seq| seq.parse().ok()).map(|seq| Place { seq, prev: id(PREV) }),
         kafka_offset: Some(offset),
-        id: id(ID).unwrap_or_else(|| {
+        id: id(ID).or_else(foreign_id).unwrap_or_else(|| {
             Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("kafka:{}/{}/{offset}", stream.topic, stream.partition).as_bytes())
         }),
         correlation: header(CORRELATION).unwrap_or_else(|| key.clone()),

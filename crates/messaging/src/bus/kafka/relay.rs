@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use super::{Cluster, broker, headers, store};
 use crate::{Error, Position, Record, Stream, Tasks, bus::Publisher, outbox};
 
-/// Rows of one stream in one run, at most.
+/// Rows in one run, at most: well below what the client queues.
+const RUN_ROWS_MAX: i64 = 20_000;
 const STREAM_ROWS_MAX: i64 = 512;
 /// The slow poll behind the wake-ups.
 const POLL_MS: u64 = 500;
@@ -65,9 +66,10 @@ impl Relay {
 
     async fn copy(&self) -> Result<(), Error> {
         let producer: FutureProducer = self.cluster.producer().create().map_err(broker)?;
+        let rows_max = (RUN_ROWS_MAX / i64::try_from(self.streams.len()).unwrap_or(i64::MAX)).clamp(1, STREAM_ROWS_MAX);
         let mut cursors = store::open(&mut *self.pool.acquire().await?, &self.streams).await?;
         loop {
-            let mut rows = outbox::store::read(&mut *self.pool.acquire().await?, &cursors, STREAM_ROWS_MAX).await?;
+            let mut rows = outbox::store::read(&mut *self.pool.acquire().await?, &cursors, rows_max).await?;
             let at: BTreeMap<&Stream, i64> = cursors.iter().map(|(stream, position)| (stream, position.seq)).collect();
             // The row at the cursor was sent before.
             rows.retain(|record| record.place.is_some_and(|place| at.get(&record.stream).is_some_and(|seq| place.seq > *seq)));
