@@ -7,7 +7,7 @@ SHELL := bash
 export CARGO_TERM_COLOR ?= auto
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 ORDERS ?= 20000
-CONCURRENCY ?= 512
+CONCURRENCY ?= 2048
 on_bus := $(if $(BUS),--bus $(BUS))
 with_data := $(if $(DATA),SETTLE_DATA=$(abspath $(DATA)))
 kafka := $(filter kafka,$(BUS))

@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub orders: u32,
     /// Orders open at any time, from create to CONFIRMED
-    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, default_value_t = 2_048, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub concurrency: u32,
     /// postgres or kafka, for the platform of its own
     #[arg(long, default_value_t = BusKind::Postgres)]
@@ -82,10 +82,10 @@ pub async fn main(args: Args) -> Result<()> {
         own.stop().await?;
     }
     match args.output {
-        Output::Json => println!("{report}"),
+        Output::Json => say!("{report}"),
         Output::Table => {
             for (name, value) in report.as_object().into_iter().flatten() {
-                println!("{name:<34} {value}");
+                say!("{name:<34} {value}");
             }
         }
     }

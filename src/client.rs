@@ -67,5 +67,18 @@ pub async fn connect(addr: &str) -> Result<Channel> {
         .tcp_nodelay(true)
         .connect()
         .await
-        .with_context(|| format!("nobody answers on {addr}"))
+        .map_err(|error| {
+            let error = anyhow::Error::from(error);
+            anyhow::anyhow!("nobody answers on {addr}: {}", error.root_cause())
+        })
+}
+
+/// Prints a line for people or programs. Whoever reads may stop reading: that is no failure of ours.
+pub fn print(line: &str) {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => eprintln!("settle: cannot print: {error}"),
+        Ok(()) => {}
+    }
 }

@@ -26,12 +26,12 @@ pub fn main(args: Args) -> Result<()> {
                 .iter()
                 .map(|(s, value)| json!({"name": s.name, "default": s.default, "value": value, "about": s.about}))
                 .collect();
-            println!("{}", json!(all));
+            say!("{}", json!(all));
         }
         Output::Table => {
-            println!("{:<34} {:<18} ABOUT", "SETTING", "VALUE");
+            say!("{:<34} {:<18} ABOUT", "SETTING", "VALUE");
             for (setting, value) in rows {
-                println!("{:<34} {:<18} {}", setting.name, value.as_deref().unwrap_or(setting.default), setting.about);
+                say!("{:<34} {:<18} {}", setting.name, value.as_deref().unwrap_or(setting.default), setting.about);
             }
         }
     }

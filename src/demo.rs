@@ -41,26 +41,26 @@ pub async fn main(args: Args) -> Result<()> {
     let demo = Demo { channel: connect(&args.target.grpc()?).await?, http, client: reqwest::Client::new() };
     let mut failed = 0;
     for scenario in SCENARIOS {
-        println!("\n{}", scenario.name);
+        say!("\n{}", scenario.name);
         match demo.play(scenario).await {
-            Ok(order) => println!("  {} {}\n{}  ok", order.order_id, status_name(&order), timeline(&order)),
+            Ok(order) => say!("  {} {}\n{}  ok", order.order_id, status_name(&order), timeline(&order)),
             Err(error) => {
-                println!("  NOT AS IT MUST BE: {error:#}");
+                say!("  NOT AS IT MUST BE: {error:#}");
                 failed += 1;
             }
         }
     }
-    println!("\nthe same idempotency key ten times, half over gRPC and half over REST");
+    say!("\nthe same idempotency key ten times, half over gRPC and half over REST");
     match demo.ten_times().await {
-        Ok(order_id) => println!("  one order: {order_id}\n  ok"),
+        Ok(order_id) => say!("  one order: {order_id}\n  ok"),
         Err(error) => {
-            println!("  NOT AS IT MUST BE: {error:#}");
+            say!("  NOT AS IT MUST BE: {error:#}");
             failed += 1;
         }
     }
     let all = SCENARIOS.len() + 1;
     ensure!(failed == 0, "{failed} of {all} did not end as they must");
-    println!("\nall {all} ended as they must");
+    say!("\nall {all} ended as they must");
     Ok(())
 }
 

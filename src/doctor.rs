@@ -42,11 +42,11 @@ pub async fn main(args: Args) -> Result<()> {
         Output::Json => {
             let all: Vec<_> =
                 checks.iter().map(|c| json!({"check": c.name, "ok": c.ok, "needed": c.needed, "says": c.says})).collect();
-            println!("{}", json!(all));
+            say!("{}", json!(all));
         }
         Output::Table => {
             for Check { name, ok, says, .. } in &checks {
-                println!("{:<4} {name:<26} {says}", if *ok { "ok" } else { "no" });
+                say!("{:<4} {name:<26} {says}", if *ok { "ok" } else { "no" });
             }
         }
     }

@@ -11,9 +11,9 @@ pub struct Args {}
 pub async fn main(_: Args) -> Result<()> {
     for service in Service::ALL.into_iter().filter(|service| *service != Service::Gateway) {
         platform::migrate(service, &database_url(service.name())?).await?;
-        println!("{}: up to date", service.name());
+        say!("{}: up to date", service.name());
     }
     platform::migrate_provider(&database_url("provider")?).await?;
-    println!("provider: up to date");
+    say!("provider: up to date");
     Ok(())
 }

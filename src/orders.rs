@@ -52,12 +52,12 @@ pub async fn main(args: Args) -> Result<()> {
             };
             let listed = orders.list_orders(request).await.map_err(told)?.into_inner();
             match output {
-                Output::Json => println!("{}", gateway::to_json(&listed)?),
+                Output::Json => say!("{}", gateway::to_json(&listed)?),
                 Output::Table => {
-                    println!("{:<36}  {:<12}  {:>14}  {:<20}  REASON", "ORDER", "STATUS", "TOTAL", "CUSTOMER");
+                    say!("{:<36}  {:<12}  {:>14}  {:<20}  REASON", "ORDER", "STATUS", "TOTAL", "CUSTOMER");
                     for order in listed.orders {
                         let total = format!("{} {}", order.total, order.currency);
-                        println!(
+                        say!(
                             "{}  {:<12}  {total:>14}  {:<20}  {}",
                             order.order_id,
                             status_name(&order),
@@ -72,10 +72,10 @@ pub async fn main(args: Args) -> Result<()> {
             let mut orders = OrderServiceClient::new(connect(&target.grpc()?).await?);
             let order = orders.get_order(GetOrderRequest { order_id }).await.map_err(told)?.into_inner().order.unwrap_or_default();
             match output {
-                Output::Json => println!("{}", gateway::to_json(&order)?),
+                Output::Json => say!("{}", gateway::to_json(&order)?),
                 Output::Table => {
-                    println!("{}  {}  {} {}  {}", order.order_id, status_name(&order), order.total, order.currency, order.reason);
-                    print!("{}", timeline(&order));
+                    say!("{}  {}  {} {}  {}", order.order_id, status_name(&order), order.total, order.currency, order.reason);
+                    say!("{}", timeline(&order).trim_end());
                 }
             }
         }

@@ -234,7 +234,7 @@ async fn wait_for_database(url: &str) -> Result<()> {
             Err(sqlx::Error::Io(_)) if tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(DATABASE_RETRY_MS)).await;
             }
-            Err(error) => return Err(error).context("does not answer"),
+            Err(error) => bail!("does not answer: {error}"),
         }
     }
 }

@@ -47,17 +47,11 @@ pub async fn main(args: Args) -> Result<()> {
             let request = ListSagasRequest { page_size: limit, state: state.into(), ..Default::default() };
             let listed = sagas.list_sagas(request).await.map_err(told)?.into_inner();
             match output {
-                Output::Json => println!("{}", gateway::to_json(&listed)?),
+                Output::Json => say!("{}", gateway::to_json(&listed)?),
                 Output::Table => {
-                    println!("{:<36}  {:<16}  {:<28}  REMAINING", "ORDER", "STATE", "REASON");
+                    say!("{:<36}  {:<16}  {:<28}  REMAINING", "ORDER", "STATE", "REASON");
                     for saga in listed.sagas {
-                        println!(
-                            "{}  {:<16}  {:<28}  {}",
-                            saga.order_id,
-                            state_name(&saga),
-                            saga.reason,
-                            saga.remaining.join(", ")
-                        );
+                        say!("{}  {:<16}  {:<28}  {}", saga.order_id, state_name(&saga), saga.reason, saga.remaining.join(", "));
                     }
                 }
             }
@@ -66,9 +60,9 @@ pub async fn main(args: Args) -> Result<()> {
             let mut sagas = SagaServiceClient::new(connect(&target.grpc()?).await?);
             let saga = sagas.get_saga(GetSagaRequest { order_id }).await.map_err(told)?.into_inner().saga.unwrap_or_default();
             match output {
-                Output::Json => println!("{}", gateway::to_json(&saga)?),
+                Output::Json => say!("{}", gateway::to_json(&saga)?),
                 Output::Table => {
-                    println!(
+                    say!(
                         "{}  {} v{}  {}  {}",
                         saga.order_id,
                         saga.definition,
@@ -77,10 +71,10 @@ pub async fn main(args: Args) -> Result<()> {
                         saga.reason
                     );
                     for step in &saga.steps {
-                        println!("  {:<12} {}", step.name, step.state().as_str_name().trim_start_matches("STEP_STATE_"));
+                        say!("  {:<12} {}", step.name, step.state().as_str_name().trim_start_matches("STEP_STATE_"));
                     }
                     if !saga.remaining.is_empty() {
-                        println!("  remaining: {}", saga.remaining.join(", "));
+                        say!("  remaining: {}", saga.remaining.join(", "));
                     }
                 }
             }

@@ -27,7 +27,7 @@ const CURRENCIES: [&str; 8] = ["USD", "EUR", "GBP", "LKR", "INR", "JPY", "KWD", 
 
 pub async fn main(args: Args) -> Result<()> {
     let created = run(connect(&args.target.grpc()?).await?).await?;
-    println!("{created} products created, {} were there", PRODUCTS.len() - created);
+    say!("{created} products created, {} were there", PRODUCTS.len() - created);
     Ok(())
 }
 

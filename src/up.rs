@@ -65,7 +65,7 @@ pub async fn main(args: Args) -> Result<()> {
             return Ok(());
         }
     };
-    println!("{}", up.summary());
+    say!("{}", up.summary());
     up.announce()?;
     let failed = tokio::select! {
         signal = stop => {

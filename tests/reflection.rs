@@ -55,6 +55,8 @@ macro_rules! reflects {
                     assert!(names.contains(service), "{service} is not listed: {names:?}");
                     assert_has_service(&file_of(service).await, service, methods);
                 }
+                assert!(names.contains("grpc.health.v1.Health"), "{names:?}");
+                assert_has_service(&file_of("grpc.health.v1.Health").await, "grpc.health.v1.Health", &["Check", "Watch"]);
                 assert_order_created(&file_of("settle.order.v1.OrderCreated").await);
                 // What a message is made of is found by its file's name, as clients do to resolve imports.
                 let imported = ask(MessageRequest::FileByFilename("settle/order/v1/types.proto".to_owned())).await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use kit::settings::BusKind;
-use local::{Postgres, Program, postgres};
+use local::Program;
 use tokio::process::Command;
 
 use crate::{
@@ -169,7 +169,7 @@ fn a_directory_that_is_in_use() {
 }
 
 /// URLs of all databases, at a port that nobody listens on.
-fn unreachable(command: &mut Command) -> String {
+fn unreachable(command: &mut Command) {
     let port = local::ports::free().expect("a port");
     for service in ["ORDER", "ORCHESTRATOR", "PAYMENT", "INVENTORY", "SHIPPING", "NOTIFICATION", "PROVIDER"] {
         command.env(format!("SETTLE_{service}_DATABASE_URL"), format!("postgres://settle:secret@127.0.0.1:{port}/settle"));
@@ -177,7 +177,6 @@ fn unreachable(command: &mut Command) -> String {
     for addr in ["GRPC", "HTTP", "ADMIN"] {
         command.env(format!("SETTLE_{addr}_ADDR"), "127.0.0.1:0");
     }
-    format!("127.0.0.1:{port}")
 }
 
 #[test]
@@ -204,14 +203,15 @@ fn databases_that_do_not_answer() {
 fn a_broker_that_does_not_answer() {
     run(async {
         let dir = data_dir().expect("a directory");
-        let server = Postgres::start(dir.path(), postgres::Options::for_tests()).await.expect("Postgres starts");
-        let database = server.fresh_database("settle_notification").await.expect("a database");
-        let mut command = settle(&["serve", "notification"]);
-        unreachable(&mut command);
         let broker = format!("127.0.0.1:{}", local::ports::free().expect("a port"));
-        command.env("SETTLE_NOTIFICATION_DATABASE_URL", &database).env("KAFKA_BROKERS", &broker).env("RUST_LOG", "error");
-        assert_one_line("serve", &end_of(command).await, &["notification", "broker does not answer"]);
-        server.stop().await.expect("it stops");
+        let mut serve = settle(&["serve", "notification"]);
+        unreachable(&mut serve);
+        for (what, mut command) in [("serve", serve), ("up", up(&dir.path().join("data"), &dir.path().join("ready.json")))] {
+            command.env("KAFKA_BROKERS", &broker);
+            assert_one_line(what, &end_of(command).await, &["the broker does not answer", &broker]);
+            assert_nothing_begun(what, dir.path()).await;
+        }
+        assert!(!dir.path().join("data/bus").exists(), "the directory remembers a bus it never had");
     });
 }
 

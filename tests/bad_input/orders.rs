@@ -53,6 +53,7 @@ fn catalogue(marker: &str) -> Vec<Bad> {
     add("a sum beyond int64 with a price of the catalogue", "items", "TOTAL_TOO_LARGE", &|r| {
         r.items = vec![item("x", 1, Some(i64::MAX)), item("prod-A", 1, None)];
     });
+    add("nothing to pay", "items", "TOTAL_IS_ZERO", &|r| r.items = vec![item("x", 1, Some(0)), item("y", 2, Some(0))]);
     add("no price, none known", "items[0].unit_price", "PRICE_UNKNOWN", &|r| r.items[0].unit_price = None);
     add("no price, none in this currency", "items[1].unit_price", "PRICE_UNKNOWN", &|r| {
         r.currency = "AUD".into();

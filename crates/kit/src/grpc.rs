@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 
 use messaging::{CallError, Trace};
+use time::{OffsetDateTime, macros::datetime};
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 const DOMAIN: &str = "settle";
+const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 0:00 UTC);
 const PAGE_ROWS: i64 = 50;
 const PAGE_ROWS_MAX: i32 = 200;
 /// How long a caller should wait when too much waits already.
@@ -120,6 +122,25 @@ pub fn page_token(after: &str) -> String {
     format!("v1:{after}").bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A token for lists that are sorted by time and id, newest first.
+#[must_use]
+pub fn place_token(at: OffsetDateTime, id: Uuid) -> String {
+    page_token(&format!("{}|{id}", at.unix_timestamp_nanos()))
+}
+
+/// Where a page of such a list begins: after this row; without a token before all.
+pub fn place(page: &Page) -> Result<(OffsetDateTime, Uuid), Status> {
+    /// Other times are none that a database of ours has given out.
+    const YEARS: RangeInclusive<i32> = 1970..=9999;
+    let Some(after) = &page.after else { return Ok((END_OF_TIME, Uuid::max())) };
+    let read = || {
+        let (nanos, id) = after.split_once('|')?;
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?;
+        Some((at, contracts::ids::parse(id).ok()?)).filter(|_| YEARS.contains(&at.year()))
+    };
+    read().ok_or_else(|| invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN"))
+}
+
 /// The W3C trace context of a request: the server's own span, if traces are on.
 #[must_use]
 pub fn trace_of<T>(request: &Request<T>) -> Trace {
@@ -140,6 +161,18 @@ mod tests {
         }
         assert!(page(-1, "").is_err() && page(201, "").is_err());
         assert_eq!(page(0, "").expect("default").size, PAGE_ROWS);
+    }
+
+    #[test]
+    fn a_place_is_read_back_and_anything_else_is_not_ours() {
+        let (at, id) = (datetime!(2025-03-04 5:06:07.089 UTC), Uuid::from_u128(7));
+        assert_eq!(place(&page(1, &place_token(at, id)).expect("ours")).expect("ours"), (at, id));
+        let place_of = |after: &str| place(&Page { size: 1, after: Some(after.to_owned()) });
+        for bad in
+            ["", "|", "1|", "x|00000000-0000-0000-0000-000000000007", "-377705116800000000000|00000000-0000-0000-0000-000000000007"]
+        {
+            assert_eq!(place_of(bad).expect_err(bad).code(), Code::InvalidArgument);
+        }
     }
 
     #[test]

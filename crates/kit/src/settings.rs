@@ -46,7 +46,7 @@ pub const TABLE: &[Setting] = &[
 pub enum Error {
     #[error("{name}={value}: {problem}")]
     Bad { name: &'static str, value: String, problem: String },
-    #[error("{name}_FILE={path}: {source}")]
+    #[error("{name}_FILE={path}")]
     Unreadable { name: &'static str, path: String, source: std::io::Error },
     #[error("{0} is not set")]
     Missing(String),

@@ -10,10 +10,8 @@ use contracts::{
 };
 use saga::{StepState, Undo};
 use sqlx::PgPool;
-use time::OffsetDateTime;
 pub(crate) use tonic::service::Routes;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::{
     checkout, instance,
@@ -21,7 +19,6 @@ use crate::{
 };
 
 /// Later than any saga: where the first page begins.
-const END_OF_TIME: OffsetDateTime = time::macros::datetime!(9999-12-31 00:00 UTC);
 const STATE_PREFIX: &str = "SAGA_STATE_";
 
 pub(crate) fn routes(pool: PgPool) -> Routes {
@@ -40,17 +37,13 @@ impl SagaService for Door {
         let ListSagasRequest { page_size, page_token, state } = request.into_inner();
         let page = kit::grpc::page(page_size, &page_token)?;
         let state = filter_of(state)?;
-        let before = match &page.after {
-            None => (END_OF_TIME, Uuid::max()),
-            Some(after) => place_of(after)
-                .ok_or_else(|| kit::grpc::invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN"))?,
-        };
+        let before = kit::grpc::place(&page)?;
         let mut rows = store::list(&self.pool, state, before, page.size + 1).await.map_err(kit::grpc::internal)?;
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
         let more = rows.len() > size;
         rows.truncate(size);
         let next_page_token = match rows.last() {
-            Some(last) if more => kit::grpc::page_token(&format!("{}|{}", last.started_at.unix_timestamp_nanos(), last.order_id)),
+            Some(last) if more => kit::grpc::place_token(last.started_at, last.order_id),
             _ => String::new(),
         };
         Ok(Response::new(ListSagasResponse { sagas: rows.into_iter().map(view).collect(), next_page_token }))
@@ -88,12 +81,6 @@ fn filter_of(state: i32) -> Result<&'static str, Status> {
         Ok(state) => Ok(state.as_str_name().strip_prefix(STATE_PREFIX).unwrap_or_default()),
         Err(_) => Err(kit::grpc::invalid("state", "is not a state of a saga", "UNKNOWN_STATE")),
     }
-}
-
-fn place_of(after: &str) -> Option<(OffsetDateTime, Uuid)> {
-    let (nanos, order_id) = after.split_once('|')?;
-    let started_at = OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?;
-    Some((started_at, contracts::ids::parse(order_id).ok()?))
 }
 
 fn view(row: Row) -> v1::Saga {

@@ -6,10 +6,11 @@ use contracts::{
     order::v1::{self as proto, order_service_server::OrderService},
     time::to_proto,
 };
-use kit::grpc::{already_exists, call_error, internal, invalid, not_found, order_id, page, page_token, refused, text, trace_of};
+use kit::grpc::{
+    already_exists, call_error, internal, invalid, not_found, order_id, page, place, place_token, refused, text, trace_of,
+};
 use messaging::{CallError, Runner, Tasks, Trace};
 use sqlx::PgPool;
-use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status as Code};
@@ -89,14 +90,15 @@ impl OrderService for Service {
         let filter = Filter {
             customer_id: Some(request.customer_id.as_str()).filter(|id| !id.is_empty()),
             status: wanted_status(request.status)?,
-            before: page.after.as_deref().map(read_token).transpose()?,
+            before: place(&page)?,
         };
         let mut shown = store::list(&self.pool, &filter, page.size + 1).await.map_err(internal)?;
         let more = i64::try_from(shown.len()).is_ok_and(|rows| rows > page.size);
         if more {
             shown.pop();
         }
-        let next_page_token = shown.last().filter(|_| more).map(|last| page_token(&token_of(&last.order))).unwrap_or_default();
+        let next_page_token =
+            shown.last().filter(|_| more).map(|last| place_token(last.order.created_at, last.order.id)).unwrap_or_default();
         Ok(Response::new(proto::ListOrdersResponse { orders: shown.iter().map(order).collect(), next_page_token }))
     }
 
@@ -188,20 +190,6 @@ impl Watch {
             }
         }
     }
-}
-
-fn token_of(order: &crate::order::Order) -> String {
-    format!("{}|{}", order.created_at.unix_timestamp_nanos(), order.id)
-}
-
-fn read_token(after: &str) -> Result<(OffsetDateTime, Uuid), Code> {
-    let read = || {
-        let (nanos, id) = after.split_once('|')?;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?;
-        // Other times are none that the database has given out.
-        Some((at, contracts::ids::parse(id).ok()?)).filter(|_| (1970..=9999).contains(&at.year()))
-    };
-    read().ok_or_else(|| invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN"))
 }
 
 fn wanted_status(value: i32) -> Result<Option<Status>, Code> {

@@ -255,21 +255,19 @@ async fn lines(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, L
 pub(crate) struct Filter<'a> {
     pub(crate) customer_id: Option<&'a str>,
     pub(crate) status: Option<Status>,
-    /// Orders older than this one.
-    pub(crate) before: Option<(OffsetDateTime, Uuid)>,
+    /// Orders older than this place.
+    pub(crate) before: (OffsetDateTime, Uuid),
 }
 
 /// Orders, newest first, with their lines.
 pub(crate) async fn list(pool: &PgPool, filter: &Filter<'_>, limit: i64) -> sqlx::Result<Vec<Shown>> {
-    let mut query = QueryBuilder::new("select * from orders where true");
+    let mut query = QueryBuilder::new("select * from orders where (created_at, id) < (");
+    query.push_bind(filter.before.0).push(", ").push_bind(filter.before.1).push(")");
     if let Some(customer_id) = filter.customer_id {
         query.push(" and customer_id = ").push_bind(customer_id);
     }
     if let Some(status) = filter.status {
         query.push(" and status = ").push_bind(status.name());
-    }
-    if let Some((at, id)) = filter.before {
-        query.push(" and (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
     }
     query.push(" order by created_at desc, id desc limit ").push_bind(limit);
     let mut db = pool.acquire().await?;

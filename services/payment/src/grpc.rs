@@ -1,13 +1,11 @@
 //! Questions about payments.
 
-use contracts::{ids, payment::v1 as proto, time::to_proto};
+use contracts::{payment::v1 as proto, time::to_proto};
 use proto::{
     GetPaymentRequest, GetPaymentResponse, ListPaymentsRequest, ListPaymentsResponse, payment_service_server::PaymentService,
 };
 use sqlx::PgPool;
-use time::{OffsetDateTime, macros::datetime};
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use crate::{
     payment::{Payment, State},
@@ -36,28 +34,18 @@ impl PaymentService for Service {
     async fn list_payments(&self, request: Request<ListPaymentsRequest>) -> Result<Response<ListPaymentsResponse>, Status> {
         let asked = request.into_inner();
         let page = kit::grpc::page(asked.page_size, &asked.page_token)?;
-        let (at, id) = match &page.after {
-            Some(after) => place(after).ok_or_else(|| kit::grpc::invalid("page_token", "is not one of ours", "BAD_PAGE_TOKEN"))?,
-            None => (datetime!(9999-12-31 0:00 UTC), Uuid::max()),
-        };
+        let (at, id) = kit::grpc::place(&page)?;
         // One more than the page tells whether there is another.
         let mut payments = store::payments_before(&self.pool, at, id, page.size + 1).await.map_err(kit::grpc::internal)?;
         let size = usize::try_from(page.size).unwrap_or_default();
         let more = payments.len() > size;
         payments.truncate(size);
         let next_page_token = match payments.last() {
-            Some(last) if more => kit::grpc::page_token(&format!("{}/{}", last.created_at.unix_timestamp_nanos(), last.id)),
+            Some(last) if more => kit::grpc::place_token(last.created_at, last.id),
             _ => String::new(),
         };
         Ok(Response::new(ListPaymentsResponse { payments: payments.into_iter().map(Into::into).collect(), next_page_token }))
     }
-}
-
-/// Where a page ended: time and id of its last payment.
-fn place(after: &str) -> Option<(OffsetDateTime, Uuid)> {
-    let (nanos, id) = after.split_once('/')?;
-    let at = OffsetDateTime::from_unix_timestamp_nanos(nanos.parse().ok()?).ok()?;
-    Some((at, ids::parse(id).ok()?))
 }
 
 impl From<Payment> for proto::Payment {
@@ -82,20 +70,6 @@ impl From<Payment> for proto::Payment {
             auth_code: payment.auth_code,
             reason: if payment.refund_reason.is_empty() { payment.decline_reason } else { payment.refund_reason },
             created_at: Some(to_proto(payment.created_at)),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_read_back_and_anything_else_is_not_ours() {
-        let (at, id) = (datetime!(2025-03-04 5:06:07.089 UTC), Uuid::from_u128(7));
-        assert_eq!(place(&format!("{}/{id}", at.unix_timestamp_nanos())), Some((at, id)));
-        for bad in ["", "/", "1/", "x/00000000-0000-0000-0000-000000000007", "99999999999999999999999999999999999999/x"] {
-            assert_eq!(place(bad), None, "{bad}");
         }
     }
 }
