@@ -21,6 +21,7 @@ pub struct Args {
 
 /// Runs until a stop signal.
 pub async fn main(args: Args) -> Result<()> {
+    let stop = kit::signal::stop()?;
     let telemetry = Telemetry::install(&Service::ALL.map(Service::name))?;
     let metrics = Metrics::install()?;
     let settings = Settings::from_env()?;
@@ -49,8 +50,8 @@ pub async fn main(args: Args) -> Result<()> {
     let mut platform = Platform::start(plan).await?;
     tracing::info!(r#type = "STARTUP", grpc = %platform.grpc, http = %platform.http, admin = %platform.admin, "ready");
     let failed = tokio::select! {
-        signal = kit::signal::stop() => {
-            tracing::info!(signal = signal?, "stopping");
+        signal = stop => {
+            tracing::info!(signal, "stopping");
             None
         }
         error = platform.failed() => Some(error),

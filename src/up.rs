@@ -23,6 +23,9 @@ use crate::{
     seed,
 };
 
+/// The services that have a database.
+const OWNERS: [Service; 6] =
+    [Service::Order, Service::Orchestrator, Service::Payment, Service::Inventory, Service::Shipping, Service::Notification];
 const PRICES_WITHIN: Duration = Duration::from_secs(30);
 const PRICES_POLL: Duration = Duration::from_millis(20);
 
@@ -53,15 +56,15 @@ pub struct Args {
 
 /// Runs until a stop signal.
 pub async fn main(args: Args) -> Result<()> {
+    let stop = kit::signal::stop()?;
+    tokio::pin!(stop);
     let telemetry = Telemetry::install(&Service::ALL.map(Service::name))?;
     let metrics = Metrics::install()?;
-    let stop = kit::signal::stop();
-    tokio::pin!(stop);
     let mut up = tokio::select! {
         up = Up::start(args, None, metrics) => up?,
         signal = &mut stop => {
             // Children hang on a pipe and end with this process.
-            eprintln!("settle: {} before it was ready", signal?);
+            eprintln!("settle: {signal} before it was ready");
             return Ok(());
         }
     };
@@ -69,7 +72,7 @@ pub async fn main(args: Args) -> Result<()> {
     up.announce()?;
     let failed = tokio::select! {
         signal = stop => {
-            eprintln!("settle: {}, finishing what is in flight", signal?);
+            eprintln!("settle: {signal}, finishing what is in flight");
             None
         }
         error = up.failed() => Some(error),
@@ -121,10 +124,9 @@ impl Up {
         progress("starting Postgres");
         let postgres = Postgres::start(&data, postgres::Options::default()).await?;
         let mut databases = BTreeMap::new();
-        for name in Service::ALL.iter().filter(|s| **s != Service::Gateway).map(|s| s.name()).chain(["provider"]) {
-            let database = format!("settle_{name}");
-            postgres.create_database(&database).await?;
-            databases.insert(name.to_owned(), postgres.url(&database));
+        for name in OWNERS.map(Service::name).into_iter().chain(["provider"]) {
+            postgres.create_database(&database_of(name)).await?;
+            databases.insert(name.to_owned(), postgres.url(&database_of(name)));
         }
         let mut kafka = None;
         let choice = match (bus, bus_kind) {
@@ -148,8 +150,8 @@ impl Up {
         progress("starting the services");
         let plan = Plan {
             services: Service::ALL.to_vec(),
-            databases: Service::ALL.iter().filter_map(|s| databases.get(s.name()).map(|url| (*s, url.clone()))).collect(),
-            provider_database: databases.get("provider").cloned(),
+            databases: OWNERS.iter().map(|s| (*s, postgres.socket_url(&database_of(s.name())))).collect(),
+            provider_database: Some(postgres.socket_url(&database_of("provider"))),
             bus: choice,
             listeners,
             settings: Arc::new(settings),
@@ -272,6 +274,10 @@ impl Up {
         out.sync_all()?;
         fs::rename(&temporary, file).with_context(|| format!("cannot write {}", file.display()))
     }
+}
+
+fn database_of(service: &str) -> String {
+    format!("settle_{service}")
 }
 
 fn progress(what: &str) {

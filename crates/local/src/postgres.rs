@@ -27,6 +27,12 @@ const RECOVER_WITHIN: Duration = Duration::from_secs(600);
 const STOP_WITHIN: Duration = Duration::from_secs(35);
 const CREATE_WITHIN: Duration = Duration::from_secs(60);
 
+/// For the value of a query parameter.
+fn percent_encoded(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
 /// Where this machine's Postgres server programs are.
 pub fn programs() -> Result<PathBuf, Error> {
     Programs::find(None, Path::new("")).map(|programs| programs.path(""))
@@ -112,6 +118,15 @@ impl Postgres {
 
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+
+    /// The same over the server's socket, where it has one: a third less CPU time a round trip than over loopback. Only for processes of
+    /// this user, or of root.
+    pub fn socket_url(&self, database: &str) -> String {
+        match self.home.socket_dir() {
+            Some(dir) => format!("{}?host={}", self.url(database), percent_encoded(&dir.to_string_lossy())),
+            None => self.url(database),
+        }
     }
 
     /// Does nothing when the database is there already.

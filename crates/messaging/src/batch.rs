@@ -26,10 +26,13 @@ pub(crate) struct Group {
     pub(crate) lease_ms: i64,
 }
 
+/// What a caller is told.
+pub(crate) type Answered<H> = Result<<H as Handler>::Answer, <H as Handler>::Refusal>;
+
 /// What a committed batch came to.
 pub(crate) struct Settled<H: Handler> {
     /// By index of the item: what a caller is told. Items that were held back or skipped are not in it.
-    pub(crate) answers: Vec<(usize, Result<H::Answer, H::Refusal>)>,
+    pub(crate) answers: Vec<(usize, Answered<H>)>,
     /// Topics that have something new.
     pub(crate) topics: Vec<&'static str>,
     pub(crate) applied: u64,

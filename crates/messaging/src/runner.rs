@@ -347,7 +347,7 @@ impl<H: Handler> Worker<H> {
         self.bus.wake(&settled.topics);
         self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);
 
-        let mut answers: Vec<Option<Result<H::Answer, H::Refusal>>> = Vec::new();
+        let mut answers: Vec<Option<batch::Answered<H>>> = Vec::new();
         answers.resize_with(items.len(), || None);
         for (index, answer) in settled.answers {
             if let Some(slot) = answers.get_mut(index) {

@@ -285,7 +285,7 @@ impl Pair {
     }
 
     pub(crate) async fn parked(&self) -> Vec<Parked> {
-        messaging::parked(&mut *self.consumer.acquire().await.unwrap(), self.group, 1_000).await.unwrap()
+        messaging::parked(&mut self.consumer.acquire().await.unwrap(), self.group, 1_000).await.unwrap()
     }
 
     pub(crate) async fn wait_parked(&self, rows: usize) {
@@ -293,7 +293,7 @@ impl Pair {
     }
 
     pub(crate) async fn redrive(&self, key: &str) -> u64 {
-        messaging::redrive(&mut *self.consumer.acquire().await.unwrap(), self.group, key).await.unwrap()
+        messaging::redrive(&mut self.consumer.acquire().await.unwrap(), self.group, key).await.unwrap()
     }
 
     /// The last thing a test does, when all its instances have stopped.
@@ -310,7 +310,7 @@ impl Pair {
 async fn database(name: &str) -> (Arc<str>, PgPool) {
     let url = local::postgres::shared_for_tests().await.fresh_database(name).await.unwrap();
     let pool = PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap();
-    messaging::migrate(&mut *pool.acquire().await.unwrap()).await.unwrap();
+    messaging::migrate(&mut pool.acquire().await.unwrap()).await.unwrap();
     (url.into(), pool)
 }
 

@@ -103,7 +103,7 @@ impl Handler for Payments {
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<()>, Refusal> {
         let (order_id, input) = match &asked.input {
             Input::Change { order_id, input } => (*order_id, input),
-            Input::Unreadable(field) => return Err(Refusal::Unreadable(*field)),
+            Input::Unreadable(field) => return Err(Refusal::Unreadable(field)),
         };
         let opening = Opening { order_id, provider: self.provider, at: asked.at };
         let step = payment::step(&opening, book.pages.get(&order_id).map(|page| &page.payment), input)?;

@@ -136,6 +136,14 @@ impl Home {
         self.postmaster() == Some(pid) && written.lines().nth(7).is_some_and(|status| status.trim() == "ready")
     }
 
+    /// Where the server has its socket: beside its data, unless that path is longer than a socket's may be (107 bytes with the name).
+    pub(super) fn socket_dir(&self) -> Option<&Path> {
+        const DIR_BYTES_MAX: usize = 80;
+        // A comma would be read as two directories.
+        let plain = |path: &str| path.len() <= DIR_BYTES_MAX && !path.contains([',', '"']);
+        self.data.to_str().filter(|path| plain(path)).map(|_| self.data.as_path())
+    }
+
     fn postmaster_pid_file(&self) -> Option<String> {
         fs::read_to_string(self.data.join("postmaster.pid")).ok()
     }
@@ -146,8 +154,7 @@ impl Home {
         let mut set = |name: &str, value: &str| plan.args.extend([OsString::from("-c"), OsString::from(format!("{name}={value}"))]);
         set("listen_addresses", "127.0.0.1");
         set("port", &port.to_string());
-        // A socket's path has a limit of 107 bytes, a data directory has none.
-        set("unix_socket_directories", "");
+        set("unix_socket_directories", self.socket_dir().and_then(Path::to_str).unwrap_or_default());
         set("max_connections", &options.connections_max.to_string());
         set("shared_buffers", &format!("{}MB", options.shared_buffers_mb));
         set("fsync", on);
