@@ -161,6 +161,7 @@ impl Home {
         set("full_page_writes", on);
         set("synchronous_commit", on);
         set("wal_compression", compression);
+        set("update_process_title", "off");
         set("max_wal_size", "4GB");
         set("checkpoint_timeout", "15min");
         set("jit", "off");
