@@ -114,7 +114,7 @@ fn over_rest_as_server_sent_events() {
         assert!(before.iter().all(|order| order["status"] != "CONFIRMED"), "{told:#?}");
 
         let outcome = Rest::of(stage).get(&format!("{path}?finalOnly=true")).send().await.expect("REST answers");
-        assert_eq!(events(outcome).await.as_slice(), std::slice::from_ref(&last));
+        assert_eq!(events(outcome).await, std::slice::from_ref(last));
     });
 }
 
