@@ -24,6 +24,13 @@ up() {
   if [[ -n $pid ]]; then
     cat "$said"
     echo "settle is up already (pid $pid); \`make down\` stops it"
+    local asked="$* " bus
+    bus=${asked#*--bus }
+    bus=${bus%% *}
+    if [[ $asked == *"--bus "* ]] && ! grep -q "bus $bus," "$said"; then
+      echo "it runs on another bus: \`make down\` first" >&2
+      return 1
+    fi
     return
   fi
   rm -f "$ready"

@@ -41,18 +41,37 @@ const IDLE_ORDERS: u32 = 100;
 const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 
+/// A stop signal ends the platform that was started for it, too.
 pub async fn main(args: Args) -> Result<()> {
+    let stop = kit::signal::stop()?;
+    let mut own = None;
+    let report = tokio::select! {
+        report = measured(&args, &mut own) => report,
+        signal = stop => Err(anyhow::anyhow!("{signal}: nothing was measured")),
+    };
+    if let Some(own) = own {
+        own.stop().await?;
+    }
+    let (report, confirmed) = report?;
+    match args.output {
+        Output::Json => say!("{report}"),
+        Output::Table => {
+            for (name, value) in report.as_object().into_iter().flatten() {
+                say!("{name:<34} {value}");
+            }
+        }
+    }
+    ensure!(confirmed == args.orders, "{} of {} orders were not confirmed", args.orders - confirmed, args.orders);
+    Ok(())
+}
+
+async fn measured(args: &Args, own: &mut Option<OwnPlatform>) -> Result<(serde_json::Value, u32)> {
     if cfg!(debug_assertions) {
         eprintln!("settle: this is a debug build; figures of `make bench` are of a release build");
     }
-    let own = match &args.target {
-        Some(_) => None,
-        None => Some(OwnPlatform::start(args.bus).await?),
-    };
-    let grpc = match (&args.target, &own) {
-        (Some(target), _) => target.clone(),
-        (None, Some(own)) => own.ready.grpc.clone(),
-        (None, None) => unreachable!("one of the two is there"),
+    let grpc = match &args.target {
+        Some(target) => target.clone(),
+        None => own.insert(OwnPlatform::start(args.bus).await?).ready.grpc.clone(),
     };
     let skus = products(&grpc).await?;
     load::run(&grpc, &skus, (args.orders / 10).clamp(1, 2_000), args.concurrency).await.context("warming up")?;
@@ -78,19 +97,7 @@ pub async fn main(args: Args) -> Result<()> {
         "mean_batch": used.mean_batch.map(|rows| (rows * 10.0).round() / 10.0),
         "release_build": !cfg!(debug_assertions),
     });
-    if let Some(own) = own {
-        own.stop().await?;
-    }
-    match args.output {
-        Output::Json => say!("{report}"),
-        Output::Table => {
-            for (name, value) in report.as_object().into_iter().flatten() {
-                say!("{name:<34} {value}");
-            }
-        }
-    }
-    ensure!(run.confirmed == args.orders, "{} of {} orders were not confirmed", args.orders - run.confirmed, args.orders);
-    Ok(())
+    Ok((report, run.confirmed))
 }
 
 /// Products of the bench's own, with stock for ever.

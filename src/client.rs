@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tonic::transport::{Channel, Endpoint};
 
 const CONNECT_MS_MAX: u64 = 5_000;
+const ANSWER_MS_MAX: u64 = 30_000;
 
 /// Where client commands go.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -44,9 +45,14 @@ impl Target {
         }
     }
 
+    /// The data directory that is meant.
+    pub fn data_dir(&self) -> Result<PathBuf> {
+        Ok(self.data.clone().map_or_else(local::data_dir::default_dir, Ok)?)
+    }
+
     /// What the running platform wrote down.
     pub fn ready(&self) -> Result<Ready> {
-        let dir = self.data.clone().map_or_else(local::data_dir::default_dir, Ok)?;
+        let dir = self.data_dir()?;
         let file = dir.join("ready.json");
         let Ok(text) = std::fs::read_to_string(&file) else {
             bail!(
@@ -58,12 +64,20 @@ impl Target {
     }
 }
 
+/// Talks HTTP, and waits no longer than for gRPC.
+#[must_use]
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder().timeout(Duration::from_millis(ANSWER_MS_MAX)).build().unwrap_or_default()
+}
+
 /// Connects, or says in one line that nobody answers.
 pub async fn connect(addr: &str) -> Result<Channel> {
     let url = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
     Endpoint::from_shared(url)
         .with_context(|| format!("{addr} is not an address"))?
         .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
+        // Until an answer begins: a watch may go on for longer.
+        .timeout(Duration::from_millis(ANSWER_MS_MAX))
         .tcp_nodelay(true)
         .connect()
         .await

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    client::{Target, connect},
+    client::{self, Target, connect},
     orders::{status_name, timeline, told},
 };
 
@@ -38,7 +38,7 @@ pub async fn main(args: Args) -> Result<()> {
         (None, None) => args.target.ready()?.http,
         (None, Some(_)) => bail!("--target needs --http beside it: the demo places orders over gRPC and REST"),
     };
-    let demo = Demo { channel: connect(&args.target.grpc()?).await?, http, client: reqwest::Client::new() };
+    let demo = Demo { channel: connect(&args.target.grpc()?).await?, http, client: client::http() };
     let mut failed = 0;
     for scenario in SCENARIOS {
         say!("\n{}", scenario.name);

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::client::{Output, Target};
+use crate::client::{self, Output, Target};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -27,12 +27,12 @@ pub async fn main(args: Args) -> Result<()> {
         check("Postgres server programs", true, local::postgres::programs().map(|dir| dir.display().to_string())),
         check("Java, for --bus kafka", false, local::kafka::java().map(|path| path.display().to_string())),
         check("settings", true, kit::Settings::from_env().map(|settings| format!("bus {}", settings.bus))),
-        check("data directory", true, local::data_dir::default_dir().map(|dir| dir.display().to_string())),
+        check("data directory", true, args.target.data_dir().map(|dir| dir.display().to_string())),
     ];
     if let Ok(ready) = args.target.ready() {
         let url = format!("http://{}/readyz", ready.admin);
-        let says = match reqwest::get(&url).await {
-            Ok(response) => Ok((response.status().is_success(), response.text().await.unwrap_or_default())),
+        let says = match client::http().get(&url).send().await {
+            Ok(response) => Ok((response.status().is_success(), response.json::<String>().await.unwrap_or_default())),
             Err(error) => Err(error),
         };
         let (ok, says) = says.unwrap_or_else(|error| (false, format!("{url} does not answer: {error}")));

@@ -74,7 +74,9 @@ pub async fn main(args: Args) -> Result<()> {
             match output {
                 Output::Json => say!("{}", gateway::to_json(&order)?),
                 Output::Table => {
-                    say!("{}  {}  {} {}  {}", order.order_id, status_name(&order), order.total, order.currency, order.reason);
+                    let attention = if order.needs_attention { "  NEEDS ATTENTION: see `settle saga show`" } else { "" };
+                    let Order { order_id, total, currency, reason, .. } = &order;
+                    say!("{order_id}  {}  {total} {currency}  {reason}{attention}", status_name(&order));
                     say!("{}", timeline(&order).trim_end());
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use contracts::topic;
 use kit::{
     Room, Settings,
@@ -171,6 +171,11 @@ impl Platform {
         servers.spawn(kit::serve::grpc(listeners.grpc, routes, tasks.clone(), drain));
         servers.spawn(kit::serve::http(listeners.admin, admin::router(metrics, readiness.clone()), tasks.clone(), drain));
         if services.contains(&Service::Gateway) {
+            let in_here = services.contains(&Service::Order);
+            ensure!(
+                in_here || settings.order_grpc_url.is_some(),
+                "the gateway does not know where orders are: set SETTLE_ORDER_GRPC_URL"
+            );
             let url = settings.order_grpc_url.clone().unwrap_or_else(|| format!("http://{}", reachable(grpc)));
             let channel = Channel::from_shared(url)?.tcp_nodelay(true).connect_lazy();
             let upstreams = gateway::Upstreams::new().add("settle.order.v1", channel);

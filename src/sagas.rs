@@ -49,9 +49,9 @@ pub async fn main(args: Args) -> Result<()> {
             match output {
                 Output::Json => say!("{}", gateway::to_json(&listed)?),
                 Output::Table => {
-                    say!("{:<36}  {:<16}  {:<28}  REMAINING", "ORDER", "STATE", "REASON");
+                    say!("{:<36}  {:<16}  {:<40}  REASON", "ORDER", "STATE", "REMAINING");
                     for saga in listed.sagas {
-                        say!("{}  {:<16}  {:<28}  {}", saga.order_id, state_name(&saga), saga.reason, saga.remaining.join(", "));
+                        say!("{}  {:<16}  {:<40}  {}", saga.order_id, state_name(&saga), saga.remaining.join(", "), saga.reason);
                     }
                 }
             }

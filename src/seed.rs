@@ -34,7 +34,7 @@ pub async fn main(args: Args) -> Result<()> {
 /// Creates what is missing and leaves the rest as it is. Gives back how many were missing.
 pub async fn run(channel: Channel) -> Result<usize> {
     let mut inventory = InventoryServiceClient::new(channel);
-    let there = inventory.list_products(ListProductsRequest { page_size: 200, ..Default::default() }).await?.into_inner().products;
+    let there = products(&mut inventory).await?;
     let mut created = 0;
     for (sku, name, price, pieces) in PRODUCTS {
         if there.iter().any(|product| product.sku == sku) {
@@ -44,6 +44,20 @@ pub async fn run(channel: Channel) -> Result<usize> {
         created += 1;
     }
     Ok(created)
+}
+
+/// Every product there is.
+async fn products(inventory: &mut InventoryServiceClient<Channel>) -> Result<Vec<Product>> {
+    let mut all = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let page = inventory.list_products(ListProductsRequest { page_size: 200, page_token }).await?.into_inner();
+        all.extend(page.products);
+        if page.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        page_token = page.next_page_token;
+    }
 }
 
 /// Creates a product at one price in every currency of the examples, with so many pieces.

@@ -194,15 +194,14 @@ impl Up {
 
     /// Finishes what is in flight, then stops the servers.
     pub async fn stop(self) -> Result<()> {
-        for file in &self.ready_files {
-            remove(file)?;
-        }
-        let stopped = self.platform.stop().await;
-        if let Some(kafka) = self.kafka {
-            kafka.stop().await?;
-        }
-        self.postgres.stop().await?;
-        stopped
+        let removed: Result<()> = self.ready_files.iter().try_for_each(|file| remove(file));
+        let drained = self.platform.stop().await;
+        let kafka = match self.kafka {
+            Some(kafka) => kafka.stop().await,
+            None => Ok(()),
+        };
+        let postgres = self.postgres.stop().await;
+        removed.and(drained).and(Ok(kafka?)).and(Ok(postgres?))
     }
 
     /// A short table of addresses and three commands to try.

@@ -47,3 +47,12 @@ create table reservations (
     check ((state in ('RELEASED', 'VOIDED')) = (undone_by is not null)),
     check (state <> 'VOIDED' or cardinality(skus) = 0)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);
+
+-- Calls that were applied, with what they left on the shelf: a batch whose commit was in doubt is repeated, and a count of pieces that is
+-- set again would bring back what has left since. Small: products and counts are set by people.
+create table calls (
+    id uuid primary key,
+    on_hand bigint,
+    reserved bigint,
+    applied_at timestamptz not null default clock_timestamp()
+);

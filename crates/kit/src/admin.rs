@@ -16,7 +16,7 @@ use futures::future::join_all;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 
 /// Counters of this process, in Prometheus' text form.
 #[derive(Clone)]
@@ -63,10 +63,13 @@ impl Readiness {
         if !self.serving.load(Ordering::Acquire) {
             return vec!["stopping".into()];
         }
-        let checks = self
-            .databases
-            .iter()
-            .map(|(service, pool)| async move { pool.acquire().await.err().map(|error| format!("{service}: {error}")) });
+        let checks = self.databases.iter().map(|(service, pool)| async move {
+            let answered = match pool.acquire().await {
+                Ok(mut db) => db.ping().await,
+                Err(error) => Err(error),
+            };
+            answered.err().map(|error| format!("{service}: {error}"))
+        });
         join_all(checks).await.into_iter().flatten().collect()
     }
 }

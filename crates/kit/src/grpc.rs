@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 const DOMAIN: &str = "settle";
 const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 0:00 UTC);
+/// It travels with every message of an order.
+const TRACESTATE_BYTES_MAX: usize = 512;
 const PAGE_ROWS: i64 = 50;
 const PAGE_ROWS_MAX: i32 = 200;
 /// How long a caller should wait when too much waits already.
@@ -145,7 +147,7 @@ pub fn place(page: &Page) -> Result<(OffsetDateTime, Uuid), Status> {
 #[must_use]
 pub fn trace_of<T>(request: &Request<T>) -> Trace {
     let get = |name| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
-    Trace { parent: get("traceparent"), state: get("tracestate") }
+    Trace { parent: get("traceparent"), state: get("tracestate").filter(|state| state.len() <= TRACESTATE_BYTES_MAX) }
 }
 
 #[cfg(test)]

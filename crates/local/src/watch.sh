@@ -16,6 +16,8 @@ exec >/dev/null 2>&1
     while [ "$n" -lt "$tries" ] && kill -0 "$server"; do
       sleep 0.1
       n=$((n + 1))
+      # Again each second: one that came while the server was being started may be lost.
+      [ $((n % 10)) -ne 0 ] || kill -s "$signal" "$server"
     done
   done
   exit 0

@@ -59,7 +59,8 @@ create table processed_events (
     primary key (consumer, event_id)
 );
 
--- Records a group could not apply, in the order they came. EARLY waits for something that is not there yet; PARKED waits for a person and
+-- Records a group could not apply, in the order they came. EARLY waits for something that is not there yet, WAITING for a binary that knows
+-- its version; PARKED waits for a person and
 -- holds every later record of its key behind it; READY is to be tried again by the owner of the partition. Settled rows are DONE.
 create table dead_letter_events (
     id bigint generated always as identity primary key,
@@ -79,11 +80,12 @@ create table dead_letter_events (
     traceparent text,
     tracestate text,
     reason text not null,
-    state text not null check (state in ('EARLY', 'PARKED', 'READY', 'DONE')),
+    state text not null check (state in ('EARLY', 'WAITING', 'PARKED', 'READY', 'DONE')),
     failed_at timestamptz not null default clock_timestamp()
 );
 
-create index dead_letter_events_open on dead_letter_events (consumer, key, id) where state <> 'DONE';
+-- By the key's hash: a foreign key may be longer than an index entry.
+create index dead_letter_events_open on dead_letter_events (consumer, md5(key), id) where state <> 'DONE';
 
 -- Where the relay to Kafka stands, a row a stream. No row: nothing was relayed.
 create table relay (

@@ -273,9 +273,10 @@ impl<H: Handler> Desk<H> {
         match (verdict, &item.origin) {
             (Verdict::Skip, _) => self.skip(item),
             // It waits on, and so does what is behind it.
-            (Verdict::Early, Origin::Held(row)) if row.held == Held::Early => {}
+            (Verdict::Early | Verdict::Unknown, Origin::Held(row)) if row.held.passes() => {}
             (_, Origin::Held(row)) => self.shelf.again.push((row.id, reason)),
             (Verdict::Early, _) => self.hold(Held::Early, reason, record),
+            (Verdict::Unknown, _) => self.hold(Held::Waiting, reason, record),
             (Verdict::Poison, _) => self.hold(Held::Parked, reason, record),
         }
     }
@@ -287,7 +288,7 @@ impl<H: Handler> Desk<H> {
     }
 
     fn hold(&mut self, held: Held, reason: String, record: &Record) {
-        if held != Held::Early {
+        if !held.passes() {
             let Record { id, type_name, key, .. } = record;
             tracing::error!(r#type = "DLQ_EVENT", group = self.group, event_id = %id, event_type = type_name, key, reason, "parked");
         }

@@ -34,9 +34,11 @@ impl From<sqlx::Error> for Fault {
     }
 }
 
-/// SQLSTATE classes 22 (data exception) and 23 (integrity constraint violation) name an input; everything else is infrastructure.
+/// SQLSTATE classes 22 (data exception) and 23 (integrity constraint violation) name an input, and so do 21000 (one row twice in a
+/// statement) and 54000 (a value too large for an index); everything else is infrastructure.
 fn blames_input(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    let code = error.as_database_error().and_then(|e| e.code());
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23") || code == "21000" || code == "54000")
 }
 
 /// 23505: a unique key was taken a moment ago by another instance; loading again shows the row.

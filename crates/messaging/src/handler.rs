@@ -88,6 +88,8 @@ pub enum Verdict {
     Skip,
     /// Needs something that is not there yet; tried again when its key moves on.
     Early,
+    /// Is of a version that this binary does not know; tried again without limit, by this one or a newer one.
+    Unknown,
     /// Can never be applied; parked, with every later record of its key behind it.
     Poison,
 }

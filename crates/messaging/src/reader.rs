@@ -283,7 +283,9 @@ async fn shelf_rounds<H: Handler>(
         let partitions = owned.borrow().clone();
         let rows = async {
             let mut db = pool.acquire().await?;
-            parking::store::give_up(&mut db, group.name, EARLY_WAIT_S).await?;
+            for (event_id, key, reason) in parking::store::give_up(&mut db, group.name, EARLY_WAIT_S).await? {
+                tracing::error!(r#type = "DLQ_EVENT", group = group.name, %event_id, key, reason, "parked: it waited too long");
+            }
             parking::store::to_try(&mut db, group.name, &partitions, SHELF_ROWS_MAX).await
         };
         match rows.await {

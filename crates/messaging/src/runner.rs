@@ -88,6 +88,12 @@ impl<H: Handler> Runner<H> {
         }
     }
 
+    /// Whether nothing is taken any more: what `tell` does not bring in now comes again with the next start.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.records.is_closed()
+    }
+
     pub(crate) async fn deliver(&self, item: Box<Item<H>>) -> bool {
         self.records.send(item).await.is_ok()
     }

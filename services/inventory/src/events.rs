@@ -124,15 +124,21 @@ impl Handler for Inventory {
             skus.extend(held.lines.iter().map(|line| line.sku.as_str()));
         }
         let stock = store::stock(db, &skus).await?;
-        Ok(Book { products, reservations, stock })
+        let calls = batch.iter().filter(|asked| !matches!(asked.input, Input::Told { .. })).map(|asked| asked.id).collect();
+        let calls = store::calls(db, calls).await?;
+        Ok(Book { products, reservations, stock, calls })
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<Option<Stock>>, Refusal> {
-        match &asked.input {
-            Input::Told { order, reservation, ask } => settle(book, *order, *reservation, ask),
-            Input::Upsert(product) => Ok(upsert(book, product)),
-            Input::SetStock { sku, on_hand } => set_stock(book, sku, *on_hand),
-        }
+        let decided = match (&asked.input, book.calls.get(&asked.id)) {
+            (Input::Told { order, reservation, ask }, _) => return settle(book, *order, *reservation, ask),
+            // Its commit was in doubt, and had gone through.
+            (_, Some(answer)) => return Ok(Decision::quiet(*answer)),
+            (Input::Upsert(product), None) => upsert(book, product),
+            (Input::SetStock { sku, on_hand }, None) => set_stock(book, sku, *on_hand)?,
+        };
+        book.calls.put(asked.id, decided.answer);
+        Ok(decided)
     }
 
     async fn save(&self, db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
@@ -171,7 +177,9 @@ fn upsert(book: &mut Book, product: &Product) -> Decision<Option<Stock>> {
     match book.products.get(&sku) {
         Some(known) if known == product => return Decision::quiet(None),
         Some(_) => {}
-        None => book.stock.put(sku.clone(), Stock::default()),
+        // Another instance may have made it a moment ago, and counted it.
+        None if book.stock.get(&sku).is_none() => book.stock.put(sku.clone(), Stock::default()),
+        None => {}
     }
     book.products.put(sku.clone(), product.clone());
     Decision::new(None, vec![kit::news(&product.sku, ProductUpserted { sku, name, prices })])
@@ -204,6 +212,7 @@ mod tests {
             products: Rows::stored([]),
             reservations: Rows::stored([]),
             stock: Rows::stored([("a".to_owned(), Stock { on_hand, reserved: 0 })]),
+            calls: Rows::stored([]),
         }
     }
 

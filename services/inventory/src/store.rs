@@ -24,6 +24,8 @@ pub(crate) struct Book {
     /// By order and reservation.
     pub(crate) reservations: Rows<(Uuid, Uuid), Reservation>,
     pub(crate) stock: Rows<String, Stock>,
+    /// Calls that were applied, with their answers.
+    pub(crate) calls: Rows<Uuid, Option<Stock>>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -98,6 +100,30 @@ pub(crate) async fn reservations(db: &mut PgConnection, orders: &BTreeSet<Uuid>)
     Ok(Rows::stored(rows))
 }
 
+/// Which of these calls were applied before.
+pub(crate) async fn calls(db: &mut PgConnection, ids: Vec<Uuid>) -> sqlx::Result<Rows<Uuid, Option<Stock>>> {
+    if ids.is_empty() {
+        return Ok(Rows::stored([]));
+    }
+    let rows: Vec<(Uuid, Option<i64>, Option<i64>)> =
+        sqlx::query_as("select id, on_hand, reserved from calls where id = any($1)").bind(ids).fetch_all(db).await?;
+    let stock = |on_hand: Option<i64>, reserved: Option<i64>| Some(Stock { on_hand: on_hand?, reserved: reserved? });
+    Ok(Rows::stored(rows.into_iter().map(|(id, on_hand, reserved)| (id, stock(on_hand, reserved)))))
+}
+
+async fn insert_calls(db: &mut PgConnection, calls: &[(&Uuid, &Option<Stock>)]) -> sqlx::Result<()> {
+    if calls.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("insert into calls (id, on_hand, reserved) select * from unnest($1::uuid[], $2::bigint[], $3::bigint[])")
+        .bind(calls.iter().map(|(id, _)| **id).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(_, stock)| stock.map(|stock| stock.on_hand)).collect::<Vec<_>>())
+        .bind(calls.iter().map(|(_, stock)| stock.map(|stock| stock.reserved)).collect::<Vec<_>>())
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
 /// Locks the stock of these SKUs.
 pub(crate) async fn stock(db: &mut PgConnection, skus: &BTreeSet<&str>) -> sqlx::Result<Rows<String, Stock>> {
     if skus.is_empty() {
@@ -114,6 +140,7 @@ pub(crate) async fn stock(db: &mut PgConnection, skus: &BTreeSet<&str>) -> sqlx:
 
 /// Writes what changed. What did not costs nothing.
 pub(crate) async fn save(db: &mut PgConnection, book: &Book) -> sqlx::Result<()> {
+    insert_calls(db, &book.calls.fresh()).await?;
     let products: Vec<&Product> =
         book.products.fresh().into_iter().chain(book.products.updated()).map(|(_, product)| product).collect();
     if !products.is_empty() {

@@ -16,7 +16,8 @@ pub(crate) enum Refusal {
 impl Refused for Refusal {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::NotStarted | Self::UnknownDefinition => Verdict::Early,
+            Self::NotStarted => Verdict::Early,
+            Self::UnknownDefinition => Verdict::Unknown,
             Self::Unreadable(_) => Verdict::Poison,
         }
     }

@@ -102,7 +102,13 @@ impl Handler for Orders {
             Ok(Message::CloseOrder(m)) => {
                 told(&m.order_id, Command::Close { command_id: m.command_id, reason: m.reason, refunded_amount: m.refunded_amount })
             }
-            Ok(Message::ProductUpserted(product)) => Heard::Input(Input::Priced { said_at: record.at, product }),
+            Ok(Message::ProductUpserted(product)) => {
+                let mut currencies = HashSet::new();
+                match product.prices.iter().all(|price| currencies.insert(price.currency.as_str())) {
+                    true => Heard::Input(Input::Priced { said_at: record.at, product }),
+                    false => Heard::Undecodable("it has two prices in one currency".to_owned()),
+                }
+            }
             Ok(_) => Heard::Ignored,
         }
     }

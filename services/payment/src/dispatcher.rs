@@ -290,6 +290,8 @@ async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits
     let (id, key) = (ids::derive(call.id, "outcome"), call.order_id.to_string());
     match runner.tell(id, key, call.correlation.clone(), call.trace.clone(), input).await {
         Some(()) => None,
+        // Stopping: the end of its lease brings the call again.
+        None if runner.is_closed() => None,
         None => {
             tracing::error!(r#type = "PROCESSING_ERROR", payment_id = %call.payment_id, "an outcome could not be saved");
             Some(limits.unsaved_retry_ms)

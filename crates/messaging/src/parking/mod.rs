@@ -16,10 +16,19 @@ use crate::Record;
 pub enum Held {
     /// Needs something that is not there yet.
     Early,
+    /// Is of a version that is not known here; waits without limit for a binary that knows it.
+    Waiting,
     /// Waits for a person.
     Parked,
     /// To be tried again by the owner.
     Ready,
+}
+
+impl Held {
+    /// Whether it holds back only its own stream, and by itself may still be applied.
+    pub(crate) fn passes(self) -> bool {
+        matches!(self, Self::Early | Self::Waiting)
+    }
 }
 
 /// A record held back, with its row.
@@ -63,8 +72,8 @@ impl Shelf {
             behind = match (held, behind) {
                 (Held::Parked, _) => return Some(Held::Parked),
                 (Held::Ready, _) | (_, Some(Held::Ready)) => Some(Held::Ready),
-                (Held::Early, _) if earlier.stream == record.stream => Some(Held::Early),
-                (Held::Early, _) => behind,
+                (Held::Early | Held::Waiting, _) if earlier.stream == record.stream => Some(held),
+                (Held::Early | Held::Waiting, _) => behind,
             };
         }
         behind
@@ -74,7 +83,7 @@ impl Shelf {
     pub(crate) fn is_next(&self, row: &Parked) -> bool {
         let rows = self.by_key.get(&row.record.key).map(Vec::as_slice).unwrap_or_default();
         let Some(place) = rows.iter().position(|held| held.id == row.id) else { return false };
-        let in_the_way = |older: &Parked| older.held != Held::Early || older.record.stream == row.record.stream;
+        let in_the_way = |older: &Parked| !older.held.passes() || older.record.stream == row.record.stream;
         !rows[..place].iter().any(in_the_way) && !self.again.iter().any(|(id, _)| rows.iter().any(|held| held.id == *id))
     }
 

@@ -11,7 +11,8 @@ pub(crate) async fn held(db: &mut PgConnection, group: &str, keys: &[&str]) -> s
     let rows = sqlx::query(
         "select id, state, reason, topic, partition, seq, prev, kafka_offset, event_id, key, event_type, payload, at, correlation,
              causation, traceparent, tracestate
-         from dead_letter_events where consumer = $1 and key = any($2) and state <> 'DONE' order by id for update",
+         from dead_letter_events where consumer = $1 and md5(key) = any(select md5(k) from unnest($2::text[]) as k) and key = any($2) and state <> 'DONE'
+         order by id for update",
     )
     .bind(group)
     .bind(keys)
@@ -39,10 +40,10 @@ pub(crate) async fn to_try(db: &mut PgConnection, group: &str, partitions: &[i32
         "select id, state, reason, topic, partition, seq, prev, kafka_offset, event_id, key, event_type, payload, at, correlation,
              causation, traceparent, tracestate
          from dead_letter_events d
-         where consumer = $1 and state in ('EARLY', 'READY') and partition = any($2)
+         where consumer = $1 and state in ('EARLY', 'WAITING', 'READY') and partition = any($2)
              and not exists (
                  select from dead_letter_events p
-                 where p.consumer = $1 and p.key = d.key and p.state = 'PARKED' and p.id < d.id
+                 where p.consumer = $1 and md5(p.key) = md5(d.key) and p.key = d.key and p.state = 'PARKED' and p.id < d.id
              )
          order by id limit $3",
     )
@@ -55,7 +56,7 @@ pub(crate) async fn to_try(db: &mut PgConnection, group: &str, partitions: &[i32
 }
 
 pub(super) async fn redrive(db: &mut PgConnection, group: &str, key: &str) -> sqlx::Result<u64> {
-    let done = sqlx::query("update dead_letter_events set state = 'READY' where consumer = $1 and key = $2 and state = 'PARKED'")
+    let done = sqlx::query("update dead_letter_events set state = 'READY' where consumer = $1 and md5(key) = md5($2) and key = $2 and state = 'PARKED'")
         .bind(group)
         .bind(key)
         .execute(db)
@@ -89,6 +90,7 @@ pub(crate) async fn hold(db: &mut PgConnection, group: &str, held: Vec<(Held, St
         .bind(reason)
         .bind(match held {
             Held::Early => "EARLY",
+            Held::Waiting => "WAITING",
             Held::Parked => "PARKED",
             Held::Ready => "READY",
         })
@@ -113,22 +115,27 @@ pub(crate) async fn park_again(db: &mut PgConnection, id: i64, reason: &str) -> 
     Ok(())
 }
 
-/// Early records that have waited too long become dead letters, and so does what waits behind them.
-pub(crate) async fn give_up(db: &mut PgConnection, group: &str, early_wait_s: i64) -> sqlx::Result<u64> {
-    let done = sqlx::query(
+/// Early records that have waited too long become dead letters, and so does what waits behind them. Gives back what they were.
+pub(crate) async fn give_up(
+    db: &mut PgConnection,
+    group: &str,
+    early_wait_s: i64,
+) -> sqlx::Result<Vec<(uuid::Uuid, String, String)>> {
+    sqlx::query_as(
         "update dead_letter_events set state = 'PARKED'
-         where consumer = $1 and state = 'EARLY' and failed_at < clock_timestamp() - $2 * interval '1 second'",
+         where consumer = $1 and state = 'EARLY' and failed_at < clock_timestamp() - $2 * interval '1 second'
+         returning event_id, key, reason",
     )
     .bind(group)
     .bind(early_wait_s)
-    .execute(db)
-    .await?;
-    Ok(done.rows_affected())
+    .fetch_all(db)
+    .await
 }
 
 fn parked(row: &PgRow) -> sqlx::Result<Parked> {
     let held = match row.try_get::<&str, _>(1)? {
         "EARLY" => Held::Early,
+        "WAITING" => Held::Waiting,
         "READY" => Held::Ready,
         _ => Held::Parked,
     };
