@@ -297,12 +297,24 @@ mod tests {
     #[test]
     fn stock_is_set_by_hand_where_there_is_a_product() {
         let mut book = book(5);
-        let set = |sku: &str, on_hand| asked(Input::SetStock { sku: sku.to_owned(), on_hand });
+        let set = |call, sku: &str, on_hand| Envelope { id: id(call), ..asked(Input::SetStock { sku: sku.to_owned(), on_hand }) };
         said(&mut book, &reserve(10, 3));
-        assert_eq!(said(&mut book, &set("a", 3)), ["StockAdjusted"]);
-        assert!(said(&mut book, &set("a", 3)).is_empty());
-        assert!(matches!(Inventory.decide(&mut book, &set("a", 2)), Err(Refusal::BelowReserved { .. })));
-        assert!(matches!(Inventory.decide(&mut book, &set("b", 2)), Err(Refusal::UnknownSku { .. })));
+        assert_eq!(said(&mut book, &set(1, "a", 3)), ["StockAdjusted"]);
+        assert!(said(&mut book, &set(2, "a", 3)).is_empty());
+        assert!(matches!(Inventory.decide(&mut book, &set(3, "a", 2)), Err(Refusal::BelowReserved { .. })));
+        assert!(matches!(Inventory.decide(&mut book, &set(4, "b", 2)), Err(Refusal::UnknownSku { .. })));
+    }
+
+    #[test]
+    fn a_call_whose_commit_was_in_doubt_brings_back_nothing_that_has_left() {
+        let mut book = book(5);
+        let count = Envelope { id: id(1), ..asked(Input::SetStock { sku: "a".to_owned(), on_hand: 10 }) };
+        assert_eq!(said(&mut book, &count), ["StockAdjusted"]);
+        said(&mut book, &reserve(10, 3));
+        said(&mut book, &completed(10));
+        assert_eq!(stock(&book), (7, 0));
+        assert!(said(&mut book, &count).is_empty(), "it was told before");
+        assert_eq!(stock(&book), (7, 0));
     }
 
     #[test]
