@@ -34,11 +34,11 @@ pub(crate) enum Source {
 impl Source {
     /// Other streams, or other positions of these streams, are asked for next.
     pub(crate) fn reopened(&mut self, streams: &HashSet<Stream>) {
-        match self {
-            Self::Postgres(outboxes) => outboxes.reopened(),
-            Self::Shuffle(shuffled) => shuffled.reopened(),
+        match (self, streams) {
+            (Self::Postgres(outboxes), _) => outboxes.reopened(),
+            (Self::Shuffle(shuffled), _) => shuffled.reopened(),
             #[cfg(feature = "kafka")]
-            Self::Kafka(topics) => topics.forget(streams),
+            (Self::Kafka(topics), streams) => topics.forget(streams),
         }
     }
 
