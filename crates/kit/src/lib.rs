@@ -31,11 +31,16 @@ pub fn news(key: impl ToString, message: impl Into<Message>) -> News {
     News { topic: message.topic(), type_name: message.type_name(), key: key.to_string(), payload: message.encode().into() }
 }
 
-/// Decodes a record and asks `pick` what it means to the service. Types that are not known here are ignored.
-pub fn hear<I>(record: &Record, pick: impl FnOnce(Message) -> Option<I>) -> Heard<I> {
+/// Decodes a record and asks `pick` what it means to the service: `None` if nothing, an error if it cannot be read. Types that are not
+/// known here are ignored.
+pub fn hear<I, E: std::fmt::Display>(record: &Record, pick: impl FnOnce(Message) -> Option<Result<I, E>>) -> Heard<I> {
     match Message::decode(&record.type_name, &record.payload) {
         None => Heard::Ignored,
-        Some(Ok(message)) => pick(message).map_or(Heard::Ignored, Heard::Input),
+        Some(Ok(message)) => match pick(message) {
+            None => Heard::Ignored,
+            Some(Ok(input)) => Heard::Input(input),
+            Some(Err(unreadable)) => Heard::Undecodable(unreadable.to_string()),
+        },
         Some(Err(error)) => Heard::Undecodable(format!("{}: {error}", record.type_name)),
     }
 }

@@ -92,12 +92,7 @@ impl Handler for Inventory {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Input> {
-        match kit::hear(record, Input::of) {
-            Heard::Input(Ok(input)) => Heard::Input(input),
-            Heard::Input(Err(unreadable)) => Heard::Undecodable(unreadable.to_string()),
-            Heard::Ignored => Heard::Ignored,
-            Heard::Undecodable(reason) => Heard::Undecodable(reason),
-        }
+        kit::hear(record, Input::of)
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {

@@ -59,12 +59,7 @@ impl Handler for Notifications {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Ended> {
-        match kit::hear(record, Ended::of) {
-            Heard::Input(Ok(ended)) => Heard::Input(ended),
-            Heard::Input(Err(unreadable)) => Heard::Undecodable(unreadable.to_string()),
-            Heard::Ignored => Heard::Ignored,
-            Heard::Undecodable(reason) => Heard::Undecodable(reason),
-        }
+        kit::hear(record, Ended::of)
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Ended>]) -> sqlx::Result<Book> {

@@ -72,12 +72,10 @@ impl Handler for Orchestrator {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Input> {
-        match kit::hear(record, |message| checkout::hear(message, &record.payload)) {
-            Heard::Input(Ok((order_id, means))) => Heard::Input(Input::Heard { order_id, means }),
-            Heard::Input(Err(error)) => Heard::Undecodable(error.to_string()),
-            Heard::Ignored => Heard::Ignored,
-            Heard::Undecodable(reason) => Heard::Undecodable(reason),
-        }
+        kit::hear(record, |message| {
+            let heard = checkout::hear(message, &record.payload)?;
+            Some(heard.map(|(order_id, means)| Input::Heard { order_id, means }))
+        })
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {

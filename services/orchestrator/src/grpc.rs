@@ -18,7 +18,6 @@ use crate::{
     store::{self, Row},
 };
 
-/// Later than any saga: where the first page begins.
 const STATE_PREFIX: &str = "SAGA_STATE_";
 
 pub(crate) fn routes(pool: PgPool) -> Routes {

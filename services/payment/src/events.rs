@@ -1,6 +1,9 @@
 //! The payment service's handler: commands of the saga and answers of the provider, decided by [`payment::step`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+};
 
 use contracts::{
     Message, ids,
@@ -68,8 +71,8 @@ impl Handler for Payments {
 
     fn hear(&self, record: &Record) -> Heard<Input> {
         kit::hear(record, |message| match message {
-            Message::ChargePayment(told) => Some(charge(told).unwrap_or_else(Input::Unreadable)),
-            Message::RefundPayment(told) => Some(undo(&told).unwrap_or_else(Input::Unreadable)),
+            Message::ChargePayment(told) => Some(Ok::<_, Infallible>(charge(told).unwrap_or_else(Input::Unreadable))),
+            Message::RefundPayment(told) => Some(Ok(undo(&told).unwrap_or_else(Input::Unreadable))),
             _ => None,
         })
     }

@@ -70,12 +70,7 @@ impl Handler for Shipping {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Told> {
-        match kit::hear(record, Told::of) {
-            Heard::Input(Ok(told)) => Heard::Input(told),
-            Heard::Input(Err(unreadable)) => Heard::Undecodable(unreadable.to_string()),
-            Heard::Ignored => Heard::Ignored,
-            Heard::Undecodable(reason) => Heard::Undecodable(reason),
-        }
+        kit::hear(record, Told::of)
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Told>]) -> sqlx::Result<Book> {
