@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
 use sha2::{Digest, Sha256};
@@ -12,10 +13,10 @@ use uuid::Uuid;
 use crate::{
     Decision, Envelope, Handler, Record, Refused, Stream, Verdict,
     fault::Fault,
+    item::{Item, Origin, Work},
     outbox::{self, Outgoing},
     parking::{self, Held, Shelf},
     progress::{self, store::Move},
-    runner::{Item, Origin, Work},
 };
 
 /// What a batch needs to know of its group.
@@ -33,8 +34,8 @@ pub(crate) type Answered<H> = Result<<H as Handler>::Answer, <H as Handler>::Ref
 pub(crate) struct Settled<H: Handler> {
     /// By index of the item: what a caller is told. Items that were held back or skipped are not in it.
     pub(crate) answers: Vec<(usize, Answered<H>)>,
-    /// Topics that have something new.
-    pub(crate) topics: Vec<&'static str>,
+    /// The news, as readers hear them.
+    pub(crate) said: Vec<Arc<Record>>,
     pub(crate) applied: u64,
     pub(crate) skipped: u64,
     pub(crate) parked: u64,
@@ -79,9 +80,9 @@ pub(crate) async fn settle<H: Handler>(
         let (ids, hashes): (Vec<Uuid>, Vec<Vec<u8>>) = known.applied.into_iter().unzip();
         progress::store::remember(&mut tx, group.name, &ids, &hashes).await?;
     }
-    let topics = outbox::append(&mut tx, group.partitions, news).await?;
+    let said = outbox::append(&mut tx, group.partitions, news).await?;
     tx.commit().await?;
-    Ok(Settled { topics, ..settled })
+    Ok(Settled { said, ..settled })
 }
 
 /// Moves the batch's streams, all or nothing; whether the group holds anything back.
@@ -186,7 +187,7 @@ struct Desk<H: Handler> {
 
 impl<H: Handler> Desk<H> {
     fn new(group: &'static str, shelf: Shelf, known: Known) -> Self {
-        let settled = Settled { answers: Vec::new(), topics: Vec::new(), applied: 0, skipped: 0, parked: 0 };
+        let settled = Settled { answers: Vec::new(), said: Vec::new(), applied: 0, skipped: 0, parked: 0 };
         Self { group, shelf, known, news: Vec::new(), settled }
     }
 

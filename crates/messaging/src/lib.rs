@@ -13,6 +13,7 @@ mod clock;
 mod cursor;
 mod fault;
 mod handler;
+mod item;
 mod lease;
 mod meters;
 pub mod outbox;

@@ -14,11 +14,11 @@ use crate::{
     batch::Group,
     bus::{Fetched, Source},
     cursor::{Cursor, Judgement},
+    item::{Item, Origin},
     lease,
     meters::Meters,
     parking,
     progress::store,
-    runner::{Item, Origin},
 };
 
 /// How long a hole in a stream may last before the stream stops loudly.
@@ -236,11 +236,11 @@ impl<H: Handler> Reader<H> {
                 self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, Origin::Again(record))).await
             }
             Judgement::Gap { expected_seq } => {
-                self.gaps.entry(record.stream).or_insert_with(|| Gap { expected_seq, since: Instant::now() });
+                self.gaps.entry(record.stream.clone()).or_insert_with(|| Gap { expected_seq, since: Instant::now() });
                 true
             }
             Judgement::Diverged => {
-                self.stop(record.stream, "LOG_DIVERGED", "the log continues another history than the one read before");
+                self.stop(record.stream.clone(), "LOG_DIVERGED", "the log continues another history than the one read before");
                 true
             }
         }

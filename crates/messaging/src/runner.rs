@@ -9,14 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    Bus, Envelope, Error, Handler, Heard, Parked, Position, Record, Stream, Tasks, Trace,
+    Bus, Envelope, Error, Handler, Position, Stream, Tasks, Trace,
     batch::{self, Group},
     clock,
     fault::{Fault, is_unique_violation},
+    item::{Item, Origin, Work},
     lease,
     meters::Meters,
     outbox, progress, reader,
-    span::Processing,
 };
 
 /// Inputs in one transaction, at most.
@@ -96,93 +96,6 @@ impl<H: Handler> Runner<H> {
 
     pub(crate) async fn deliver(&self, item: Box<Item<H>>) -> bool {
         self.records.send(item).await.is_ok()
-    }
-}
-
-/// Where an item comes from.
-pub(crate) enum Origin<H: Handler> {
-    Call(oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>),
-    /// A record that moves its stream from here to there.
-    Stream {
-        record: Box<Record>,
-        before: Position,
-        after: Position,
-        restart: reader::Restart,
-    },
-    /// A record once more, where dedupe is switched off.
-    Again(Box<Record>),
-    /// A record that was held back and is tried again.
-    Held(Box<Parked>),
-}
-
-pub(crate) enum Work<I> {
-    Input(Envelope<I>),
-    Ignored,
-    Poisoned(String),
-}
-
-pub(crate) struct Item<H: Handler> {
-    pub(crate) key: String,
-    pub(crate) work: Work<H::Input>,
-    pub(crate) origin: Origin<H>,
-    /// Ends with the item, after the commit.
-    _span: Option<Processing>,
-}
-
-impl<H: Handler> Item<H> {
-    fn called(envelope: Envelope<H::Input>, reply: oneshot::Sender<Result<H::Answer, CallError<H::Refusal>>>) -> Box<Self> {
-        Box::new(Self { key: envelope.key.clone(), work: Work::Input(envelope), origin: Origin::Call(reply), _span: None })
-    }
-
-    /// What the handler makes of the record that `origin` has.
-    pub(crate) fn heard(handler: &H, group: &'static str, origin: Origin<H>) -> Box<Self> {
-        let mut span = None;
-        let mut key = String::new();
-        let work = match origin.record() {
-            None => Work::Ignored,
-            Some(record) => {
-                key.clone_from(&record.key);
-                let heard = std::panic::catch_unwind(AssertUnwindSafe(|| handler.hear(record)));
-                match heard.unwrap_or_else(|_| Heard::Undecodable("panicked while it was read".to_owned())) {
-                    _ if record.type_name.is_empty() => Work::Poisoned("has no ce_type".to_owned()),
-                    Heard::Input(input) => {
-                        span = Processing::of(group, record);
-                        Work::Input(Envelope {
-                            id: record.id,
-                            key: key.clone(),
-                            at: clock::now(),
-                            correlation: record.correlation.clone(),
-                            trace: span.as_ref().map_or_else(|| record.trace.clone(), Processing::trace),
-                            input,
-                        })
-                    }
-                    Heard::Ignored => Work::Ignored,
-                    Heard::Undecodable(reason) => Work::Poisoned(reason),
-                }
-            }
-        };
-        Box::new(Self { key, work, origin, _span: span })
-    }
-
-    pub(crate) fn input(&self) -> Option<&Envelope<H::Input>> {
-        match &self.work {
-            Work::Input(envelope) => Some(envelope),
-            Work::Ignored | Work::Poisoned(_) => None,
-        }
-    }
-
-    pub(crate) fn record(&self) -> Option<&Record> {
-        self.origin.record()
-    }
-}
-
-impl<H: Handler> Origin<H> {
-    fn record(&self) -> Option<&Record> {
-        match self {
-            Self::Call(_) => None,
-            Self::Stream { record, .. } | Self::Again(record) => Some(record),
-            Self::Held(row) => Some(&row.record),
-        }
     }
 }
 
@@ -350,7 +263,7 @@ impl<H: Handler> Worker<H> {
         // After a fault it goes back to the pool, which looks at it.
         self.db = Some(db);
         self.handler.committed();
-        self.bus.wake(&settled.topics);
+        self.bus.said(self.group.name, &settled.said);
         self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);
 
         let mut answers: Vec<Option<batch::Answered<H>>> = Vec::new();

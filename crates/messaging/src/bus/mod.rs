@@ -7,9 +7,13 @@
 pub mod kafka;
 mod postgres;
 mod shuffle;
+mod tail;
 mod wake;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use sqlx::PgPool;
 
@@ -18,7 +22,7 @@ use crate::{Error, Position, Record, Stream, Tasks, outbox};
 /// What a source brings.
 #[derive(Debug)]
 pub(crate) enum Fetched {
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// The record that was read last is not in the log any more.
     Diverged(Stream),
 }
@@ -79,6 +83,8 @@ pub struct Bus {
     partitions: i32,
     dedupe: bool,
     publishers: Arc<Vec<Publisher>>,
+    /// What each publisher committed last in this process.
+    tails: Arc<HashMap<&'static str, Arc<tail::Tail>>>,
     wake: wake::Wake,
 }
 
@@ -86,7 +92,9 @@ impl Bus {
     /// The embedded bus: readers look into the publishers' outboxes.
     #[must_use]
     pub fn postgres(partitions: i32, publishers: Vec<Publisher>) -> Self {
-        Self { kind: Kind::Postgres, partitions, dedupe: true, publishers: Arc::new(publishers), wake: wake::Wake::default() }
+        let tails = publishers.iter().map(|publisher| (publisher.service, Arc::default())).collect();
+        let (publishers, tails) = (Arc::new(publishers), Arc::new(tails));
+        Self { kind: Kind::Postgres, partitions, dedupe: true, publishers, tails, wake: wake::Wake::default() }
     }
 
     /// The embedded bus made unkind, for tests: interleaves streams at random, delivers in dribs, and repeats what was delivered.
@@ -131,7 +139,9 @@ impl Bus {
             if read.is_empty() {
                 continue;
             }
-            let outboxes = || postgres::Outboxes::new(publisher, self.wake.listener(&read));
+            let tail = self.tails.get(publisher.service).cloned().unwrap_or_default();
+            tail.keep(&read);
+            let outboxes = || postgres::Outboxes::new(publisher, tail.clone(), self.wake.listener(&read));
             let source = match &self.kind {
                 Kind::Shuffle { seed } => {
                     Source::Shuffle(Box::new(shuffle::Shuffled::new(outboxes(), *seed ^ hash(group) ^ hash(publisher.service))))
@@ -169,8 +179,12 @@ impl Bus {
         Ok(())
     }
 
-    /// Wakes the readers of these topics in this process.
-    pub(crate) fn wake(&self, topics: &[&'static str]) {
+    /// What a service has committed: its readers in this process are told.
+    pub(crate) fn said(&self, service: &str, records: &[Arc<Record>]) {
+        if let Some(tail) = self.tails.get(service) {
+            tail.push(records);
+        }
+        let topics: HashSet<&str> = records.iter().map(|record| record.stream.topic.as_str()).collect();
         self.wake.ring(topics);
     }
 }

@@ -1,7 +1,7 @@
 //! The embedded bus: the outbox is the log.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -9,7 +9,10 @@ use std::{
 use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgListener};
 use tokio::sync::Notify;
 
-use super::{Fetched, Publisher};
+use super::{
+    Fetched, Publisher,
+    tail::{Behind, Tail},
+};
 use crate::{
     Error, Position, Record, Stream,
     outbox::store::{self, CHANNEL},
@@ -20,21 +23,43 @@ const POLL_MS: u64 = 500;
 /// Rows of one stream in one look, at most.
 const STREAM_ROWS_MAX: i64 = 512;
 
-/// The streams of one publisher, read in its database.
+/// The streams of one publisher: what it committed last in this process from memory, everything else from its database.
 pub(crate) struct Outboxes {
     pool: PgPool,
+    tail: Arc<Tail>,
     bell: Arc<Notify>,
     remote: bool,
     listener: Option<PgListener>,
     /// Kept from look to look: giving it back costs a round trip each time.
     db: Option<PoolConnection<Postgres>>,
-    /// The last look saw all there was: wait before the next.
-    drained: bool,
+    /// Streams whose end was seen in the database: what comes later is in the tail.
+    seen: HashSet<Stream>,
+    next: Next,
+}
+
+/// How the next fetch begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// With the tail, and the database where that knows nothing.
+    Read,
+    /// With the database: another process may have written, or the log may not be what it was.
+    Look,
+    /// By waiting: there was nothing more.
+    Wait,
 }
 
 impl Outboxes {
-    pub(super) fn new(publisher: &Publisher, bell: Arc<Notify>) -> Self {
-        Self { pool: publisher.pool.clone(), bell, remote: publisher.remote, listener: None, db: None, drained: false }
+    pub(super) fn new(publisher: &Publisher, tail: Arc<Tail>, bell: Arc<Notify>) -> Self {
+        Self {
+            pool: publisher.pool.clone(),
+            tail,
+            bell,
+            remote: publisher.remote,
+            listener: None,
+            db: None,
+            seen: HashSet::new(),
+            next: Next::Look,
+        }
     }
 
     pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
@@ -43,27 +68,63 @@ impl Outboxes {
             listener.listen(CHANNEL).await?;
             self.listener = Some(listener);
         }
-        if std::mem::take(&mut self.drained) {
-            self.wait().await;
+        let look = match self.next {
+            Next::Read => false,
+            Next::Look => true,
+            Next::Wait => self.wait().await,
+        };
+        // Until this look has come to its end, the next one begins again.
+        self.next = Next::Look;
+        let (mut fetched, unknown, mut full) = match look || self.remote {
+            true => (Vec::new(), at.to_vec(), false),
+            false => self.remember(at),
+        };
+        if !unknown.is_empty() {
+            let records = self.read(&unknown).await?;
+            let (read, more) = follow(&unknown, records);
+            fetched.extend(read);
+            full |= more;
+            if !more {
+                self.seen.extend(unknown.into_iter().map(|(stream, _)| stream));
+            }
         }
+        self.next = if full { Next::Read } else { Next::Wait };
+        Ok(fetched)
+    }
+
+    /// What memory has of these streams, those it knows nothing of, and whether there may be more.
+    fn remember(&self, at: &[(Stream, Position)]) -> (Vec<Fetched>, Vec<(Stream, Position)>, bool) {
+        let limit = usize::try_from(STREAM_ROWS_MAX).unwrap_or(usize::MAX);
+        let (mut records, mut unknown, mut full) = (Vec::new(), Vec::new(), false);
+        for (stream, position) in at {
+            match self.tail.after(stream, position, limit, &mut records) {
+                Behind::Given(rows) => full |= rows == limit,
+                Behind::Nothing => {}
+                Behind::Unheard if self.seen.contains(stream) => {}
+                Behind::Unheard | Behind::Unknown => unknown.push((stream.clone(), *position)),
+            }
+        }
+        (records.into_iter().map(Fetched::Record).collect(), unknown, full)
+    }
+
+    async fn read(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Record>, Error> {
         let mut db = match self.db.take() {
             Some(db) => db,
             None => self.pool.acquire().await?,
         };
         let records = store::read(&mut db, at, STREAM_ROWS_MAX).await?;
         self.db = Some(db);
-        let (fetched, full) = follow(at, records);
-        self.drained = !full;
-        Ok(fetched)
+        Ok(records)
     }
 
     /// Other positions are asked for next: what was seen tells nothing of them.
     pub(super) fn reopened(&mut self) {
-        self.drained = false;
+        self.seen.clear();
+        self.next = Next::Look;
     }
 
-    /// Until something may be new. The bell keeps a ring that came since the last look.
-    async fn wait(&mut self) {
+    /// Until something may be new; whether to look into the database. The bell keeps a ring that came since the last look.
+    async fn wait(&mut self) -> bool {
         let poll = tokio::time::sleep(Duration::from_millis(POLL_MS));
         let heard = async {
             match &mut self.listener {
@@ -71,14 +132,15 @@ impl Outboxes {
                 None => std::future::pending().await,
             }
         };
-        let lost = tokio::select! {
-            () = poll => false,
-            () = self.bell.notified() => false,
-            ok = heard => !ok,
+        let (look, lost) = tokio::select! {
+            () = poll => (true, false),
+            () = self.bell.notified() => (false, false),
+            ok = heard => (true, !ok),
         };
         if lost {
             self.listener = None;
         }
+        look
     }
 }
 
@@ -101,7 +163,7 @@ fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> (Vec<Fetched>, boo
                 continue;
             }
         }
-        fetched.extend(records.into_iter().map(|record| Fetched::Record(Box::new(record))));
+        fetched.extend(records.into_iter().map(|record| Fetched::Record(Arc::new(record))));
     }
     (fetched, full)
 }

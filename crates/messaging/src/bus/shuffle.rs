@@ -1,7 +1,10 @@
 //! The embedded bus made unkind: any interleaving of streams, dribs instead of batches, and repeats. What passes on it does not lean on an
 //! order that is not promised.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
@@ -14,7 +17,7 @@ const MEMORY_ROWS: usize = 64;
 pub(crate) struct Shuffled {
     inner: Outboxes,
     rng: StdRng,
-    memory: VecDeque<Record>,
+    memory: VecDeque<Arc<Record>>,
 }
 
 impl Shuffled {
@@ -27,15 +30,15 @@ impl Shuffled {
     }
 
     pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
-        let mut streams: HashMap<Stream, VecDeque<Record>> = HashMap::new();
+        let mut streams: HashMap<Stream, VecDeque<Arc<Record>>> = HashMap::new();
         let mut out = Vec::new();
         for fetched in self.inner.fetch(at).await? {
             match fetched {
-                Fetched::Record(record) => streams.entry(record.stream.clone()).or_default().push_back(*record),
+                Fetched::Record(record) => streams.entry(record.stream.clone()).or_default().push_back(record),
                 diverged @ Fetched::Diverged(_) => out.push(diverged),
             }
         }
-        let mut queues: Vec<VecDeque<Record>> = streams.into_values().collect();
+        let mut queues: Vec<VecDeque<Arc<Record>>> = streams.into_values().collect();
         // Some of what is there comes only at the next look: at least one record, so that every look gets on.
         let total: usize = queues.iter().map(VecDeque::len).sum();
         let mut left = if total == 0 { 0 } else { self.rng.random_range(1..=total) };
@@ -48,13 +51,13 @@ impl Shuffled {
             left -= 1;
             if !self.memory.is_empty() && self.rng.random_bool(0.3) {
                 let again = self.rng.random_range(0..self.memory.len());
-                out.push(Fetched::Record(Box::new(self.memory[again].clone())));
+                out.push(Fetched::Record(self.memory[again].clone()));
             }
             if self.memory.len() == MEMORY_ROWS {
                 self.memory.pop_front();
             }
             self.memory.push_back(record.clone());
-            out.push(Fetched::Record(Box::new(record)));
+            out.push(Fetched::Record(record));
         }
         Ok(out)
     }

@@ -31,9 +31,9 @@ impl Wake {
         bell
     }
 
-    pub(crate) fn ring(&self, topics: &[&'static str]) {
+    pub(crate) fn ring<'a>(&self, topics: impl IntoIterator<Item = &'a str>) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        for bell in topics.iter().filter_map(|topic| waiting.get(*topic)).flatten() {
+        for bell in topics.into_iter().filter_map(|topic| waiting.get(topic)).flatten() {
             bell.notify_one();
         }
     }

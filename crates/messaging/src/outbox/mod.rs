@@ -1,12 +1,15 @@
 //! The outbox: news are appended to gapless streams in the transaction of the effect.
 
+mod copy;
 pub(crate) mod store;
+
+use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{News, Stream, Trace, partition_of};
+use crate::{News, Place, Record, Stream, Trace, partition_of};
 
 /// News with all they need to become a row.
 #[derive(Debug)]
@@ -27,32 +30,44 @@ impl Outgoing {
     }
 }
 
-/// Appends the news in their order and gives back the topics that have something new. The last statements of a transaction: from here to
-/// the commit the streams are locked.
-pub(crate) async fn append(db: &mut PgConnection, partitions: i32, news: Vec<Outgoing>) -> sqlx::Result<Vec<&'static str>> {
+/// Appends the news in their order and gives back the records they became, for after the commit. The last statements of a transaction:
+/// from here to the commit the streams are locked.
+pub(crate) async fn append(db: &mut PgConnection, partitions: i32, news: Vec<Outgoing>) -> sqlx::Result<Vec<Arc<Record>>> {
     if news.is_empty() {
         return Ok(Vec::new());
     }
-    let placed: Vec<(i32, Outgoing)> = news.into_iter().map(|out| (partition_of(&out.news.key, partitions), out)).collect();
-    let mut streams: Vec<Stream> =
-        placed.iter().map(|(partition, out)| Stream { topic: out.news.topic.to_owned(), partition: *partition }).collect();
-    streams.sort_unstable();
-    streams.dedup();
-    store::lock(db, &streams.iter().map(lock_key).collect::<Vec<_>>()).await?;
-    let mut last = store::last(db, &streams).await?;
-
-    let mut rows = store::Rows::with_capacity(placed.len());
-    for (partition, out) in placed {
-        let stream = Stream { topic: out.news.topic.to_owned(), partition };
-        let (seq, prev) = last.get(&stream).map_or((0, None), |(seq, id)| (*seq, Some(*id)));
-        last.insert(stream, (seq + 1, out.id));
-        rows.push(partition, seq + 1, prev, out);
-    }
-    let mut topics = rows.topics.clone();
-    topics.sort_unstable();
-    topics.dedup();
-    store::insert(db, rows).await?;
-    Ok(topics)
+    let placed: Vec<(Stream, Outgoing)> = news
+        .into_iter()
+        .map(|out| (Stream { topic: out.news.topic.to_owned(), partition: partition_of(&out.news.key, partitions) }, out))
+        .collect();
+    let streams: BTreeSet<&Stream> = placed.iter().map(|(stream, _)| stream).collect();
+    let locks: Vec<i64> = streams.iter().map(|stream| lock_key(stream)).collect();
+    let mut last = store::lock(db, &locks, &streams).await?;
+    let records: Vec<Arc<Record>> = placed
+        .into_iter()
+        .map(|(stream, out)| {
+            let (seq, prev) = last.get(&stream).map_or((0, None), |(seq, id)| (*seq, Some(*id)));
+            match last.get_mut(&stream) {
+                Some(end) => *end = (seq + 1, out.id),
+                None => drop(last.insert(stream.clone(), (1, out.id))),
+            }
+            Arc::new(Record {
+                stream,
+                place: Some(Place { seq: seq + 1, prev }),
+                kafka_offset: None,
+                id: out.id,
+                key: out.news.key,
+                type_name: out.news.type_name.to_owned(),
+                payload: out.news.payload,
+                at: out.at,
+                correlation: out.correlation,
+                causation: Some(out.causation),
+                trace: out.trace,
+            })
+        })
+        .collect();
+    store::insert(db, &records).await?;
+    Ok(records)
 }
 
 /// The last sequence number of every stream that has a record, for people and tests.

@@ -1,114 +1,67 @@
 //! SQL of the outbox.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Outgoing;
+use super::copy;
 use crate::{Place, Position, Record, Stream, Trace};
 
-/// Takes the locks in the order given, until the end of the transaction.
-pub(super) async fn lock(db: &mut PgConnection, keys: &[i64]) -> sqlx::Result<()> {
-    sqlx::query("select pg_advisory_xact_lock(k) from unnest($1::bigint[]) as k").bind(keys).execute(db).await?;
-    Ok(())
-}
-
-/// The last row of each stream. A statement of its own after [`lock`], so that its snapshot sees what the last writer committed.
-pub(super) async fn last(db: &mut PgConnection, streams: &[Stream]) -> sqlx::Result<HashMap<Stream, (i64, Uuid)>> {
-    let (topics, partitions) = columns(streams);
-    let rows = sqlx::query(
-        "select s.topic, s.partition, o.seq, o.id
-         from unnest($1::text[], $2::int[]) as s(topic, partition)
-         cross join lateral (
-             select seq, id from outbox where topic = s.topic and partition = s.partition order by seq desc limit 1
-         ) o",
-    )
-    .bind(topics)
-    .bind(partitions)
-    .fetch_all(db)
-    .await?;
+/// Locks the streams for a writer until the end of the transaction, in the order given, and looks up the last row of each.
+pub(super) async fn lock(
+    db: &mut PgConnection,
+    locks: &[i64],
+    streams: &BTreeSet<&Stream>,
+) -> sqlx::Result<HashMap<Stream, (i64, Uuid)>> {
+    let (topics, partitions): (Vec<&str>, Vec<i32>) =
+        streams.iter().map(|stream| (stream.topic.as_str(), stream.partition)).unzip();
+    let rows = sqlx::query("select topic, partition, seq, id from lock_streams($1, $2, $3)")
+        .bind(locks)
+        .bind(topics)
+        .bind(partitions)
+        .fetch_all(db)
+        .await?;
     rows.iter()
         .map(|row| Ok((Stream { topic: row.try_get(0)?, partition: row.try_get(1)? }, (row.try_get(2)?, row.try_get(3)?))))
         .collect()
 }
 
-/// Rows to insert, a vector a column.
-pub(super) struct Rows {
-    pub(super) topics: Vec<&'static str>,
-    partitions: Vec<i32>,
-    seqs: Vec<i64>,
-    ids: Vec<Uuid>,
-    prevs: Vec<Option<Uuid>>,
-    keys: Vec<String>,
-    types: Vec<&'static str>,
-    payloads: Vec<Vec<u8>>,
-    ats: Vec<OffsetDateTime>,
-    correlations: Vec<String>,
-    causations: Vec<Uuid>,
-    traceparents: Vec<Option<String>>,
-    tracestates: Vec<Option<String>>,
-}
+/// What a row has besides its texts and its payload, roughly.
+const ROW_BYTES: usize = 160;
 
-impl Rows {
-    pub(super) fn with_capacity(n: usize) -> Self {
-        Self {
-            topics: Vec::with_capacity(n),
-            partitions: Vec::with_capacity(n),
-            seqs: Vec::with_capacity(n),
-            ids: Vec::with_capacity(n),
-            prevs: Vec::with_capacity(n),
-            keys: Vec::with_capacity(n),
-            types: Vec::with_capacity(n),
-            payloads: Vec::with_capacity(n),
-            ats: Vec::with_capacity(n),
-            correlations: Vec::with_capacity(n),
-            causations: Vec::with_capacity(n),
-            traceparents: Vec::with_capacity(n),
-            tracestates: Vec::with_capacity(n),
-        }
+pub(super) async fn insert(db: &mut PgConnection, records: &[Arc<Record>]) -> sqlx::Result<()> {
+    let bytes = records.iter().map(|record| ROW_BYTES + record.key.len() + record.type_name.len() + record.payload.len()).sum();
+    let mut rows = copy::Rows::with_capacity(bytes);
+    for record in records {
+        let (seq, prev) = record.place.map_or((0, None), |place| (place.seq, place.prev));
+        rows.row(13)
+            .text(&record.stream.topic)
+            .int(record.stream.partition)
+            .bigint(seq)
+            .uuid(record.id)
+            .optional(prev, copy::Rows::uuid)
+            .text(&record.key)
+            .text(&record.type_name)
+            .bytes(&record.payload)
+            .time(record.at)
+            .text(&record.correlation)
+            .optional(record.causation, copy::Rows::uuid)
+            .optional(record.trace.parent.as_deref(), copy::Rows::text)
+            .optional(record.trace.state.as_deref(), copy::Rows::text);
     }
-
-    pub(super) fn push(&mut self, partition: i32, seq: i64, prev: Option<Uuid>, out: Outgoing) {
-        self.topics.push(out.news.topic);
-        self.partitions.push(partition);
-        self.seqs.push(seq);
-        self.ids.push(out.id);
-        self.prevs.push(prev);
-        self.keys.push(out.news.key);
-        self.types.push(out.news.type_name);
-        self.payloads.push(out.news.payload.into());
-        self.ats.push(out.at);
-        self.correlations.push(out.correlation);
-        self.causations.push(out.causation);
-        self.traceparents.push(out.trace.parent);
-        self.tracestates.push(out.trace.state);
-    }
-}
-
-pub(super) async fn insert(db: &mut PgConnection, rows: Rows) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into outbox (topic, partition, seq, id, prev, key, type, payload, at, correlation, causation, traceparent, tracestate)
-         select * from unnest($1::text[], $2::int[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::bytea[],
-             $9::timestamptz[], $10::text[], $11::uuid[], $12::text[], $13::text[])",
-    )
-    .bind(rows.topics)
-    .bind(rows.partitions)
-    .bind(rows.seqs)
-    .bind(rows.ids)
-    .bind(rows.prevs)
-    .bind(rows.keys)
-    .bind(rows.types)
-    .bind(rows.payloads)
-    .bind(rows.ats)
-    .bind(rows.correlations)
-    .bind(rows.causations)
-    .bind(rows.traceparents)
-    .bind(rows.tracestates)
-    .execute(db)
-    .await?;
+    let mut copy = db
+        .copy_in_raw(
+            "copy outbox (topic, partition, seq, id, prev, key, type, payload, at, correlation, causation, traceparent, tracestate)
+             from stdin (format binary)",
+        )
+        .await?;
+    copy.send(rows.finish()).await?;
+    copy.finish().await?;
     Ok(())
 }
 

@@ -69,7 +69,7 @@ impl Topics {
                 *next = Offset::Offset(offset + 1);
             }
         }
-        Ok(records.into_iter().map(|record| Fetched::Record(Box::new(record))).collect())
+        Ok(records.into_iter().map(|record| Fetched::Record(Arc::new(record))).collect())
     }
 
     /// Reads exactly these streams: the new ones from their stored offset, the others on from where they are.
