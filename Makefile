@@ -1,4 +1,4 @@
-# BUS=postgres|kafka  DATA=DIR  ORDERS=N  CONCURRENCY=N
+# BUS=postgres|kafka  DATA=DIR  ORDERS=N  CONCURRENCY=N  ARGS="more for settle bench"
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -13,7 +13,7 @@ with_data := $(if $(DATA),SETTLE_DATA=$(abspath $(DATA)))
 kafka := $(filter kafka,$(BUS))
 
 help: ## what there is
-	@awk -F ' *## ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "make %-7s %s\n", $$1, $$2 } END { print "with BUS=kafka, DATA=DIR, and for bench ORDERS=N CONCURRENCY=N" }' Makefile
+	@awk -F ' *## ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "make %-7s %s\n", $$1, $$2 } END { print "with BUS=kafka, DATA=DIR, and for bench ORDERS=N CONCURRENCY=N ARGS=..." }' Makefile
 
 up: ## build, start in the background, wait until ready
 	@deploy/bootstrap.sh $(kafka)
@@ -45,4 +45,4 @@ test: ## everything CI checks
 bench: ## orders a second on this machine, as JSON
 	@deploy/bootstrap.sh $(kafka)
 	@cargo build --release
-	@target/release/settle bench --orders $(ORDERS) --concurrency $(CONCURRENCY) $(on_bus) --output json
+	@target/release/settle bench --orders $(ORDERS) --concurrency $(CONCURRENCY) $(on_bus) $(ARGS) --output json

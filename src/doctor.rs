@@ -1,9 +1,16 @@
-//! `settle doctor`: what this machine has, and what a running platform says of itself.
+//! `settle doctor`: what this machine has, what a running platform says of itself, and what its databases and brokers say of it.
 
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::client::{self, Output, Target};
+use crate::{
+    client::{self, Output, Target},
+    deployment::Deployment,
+};
+
+mod databases;
+mod store;
+mod streams;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -14,20 +21,36 @@ pub struct Args {
 }
 
 struct Check {
-    name: &'static str,
+    name: String,
     ok: bool,
-    /// Without it nothing works.
+    /// Without it nothing works, or a promise is not kept.
     needed: bool,
     says: String,
 }
 
-/// Fails if something that is needed is missing.
+impl Check {
+    fn new<E: std::fmt::Display>(name: impl Into<String>, needed: bool, found: Result<String, E>) -> Self {
+        let (ok, says) = match found {
+            Ok(says) => (true, says),
+            Err(error) => (false, error.to_string()),
+        };
+        Self { name: name.into(), ok, needed, says }
+    }
+
+    /// All is well if nothing is found.
+    fn none_of(name: &str, found: &[String], well: impl Into<String>) -> Self {
+        let says = if found.is_empty() { well.into() } else { several(found) };
+        Self { name: name.to_owned(), ok: found.is_empty(), needed: true, says }
+    }
+}
+
+/// Fails if something that is needed is missing or not in order.
 pub async fn main(args: Args) -> Result<()> {
     let mut checks = vec![
-        check("Postgres server programs", true, local::postgres::programs().map(|dir| dir.display().to_string())),
-        check("Java, for --bus kafka", false, local::kafka::java().map(|path| path.display().to_string())),
-        check("settings", true, kit::Settings::from_env().map(|settings| format!("bus {}", settings.bus))),
-        check("data directory", true, args.target.data_dir().map(|dir| dir.display().to_string())),
+        Check::new("Postgres server programs", true, local::postgres::programs().map(|dir| dir.display().to_string())),
+        Check::new("Java, for --bus kafka", false, local::kafka::java().map(|path| path.display().to_string())),
+        Check::new("settings", true, kit::Settings::from_env().map(|settings| format!("bus {}", settings.bus))),
+        Check::new("data directory", true, args.target.data_dir().map(|dir| dir.display().to_string())),
     ];
     if let Ok(ready) = args.target.ready() {
         let url = format!("http://{}/readyz", ready.admin);
@@ -36,7 +59,12 @@ pub async fn main(args: Args) -> Result<()> {
             Err(error) => Err(error),
         };
         let (ok, says) = says.unwrap_or_else(|error| (false, format!("{url} does not answer: {error}")));
-        checks.push(Check { name: "running platform", ok, needed: true, says });
+        checks.push(Check { name: "running platform".to_owned(), ok, needed: true, says });
+    }
+    // Where no platform runs and the environment names no database there is nothing more to look at.
+    if let Ok(deployment) = Deployment::find(&args.target) {
+        checks.extend(databases::look(&deployment).await);
+        checks.extend(streams::look(&deployment).await);
     }
     match args.output {
         Output::Json => {
@@ -50,14 +78,33 @@ pub async fn main(args: Args) -> Result<()> {
             }
         }
     }
-    let missing: Vec<&str> = checks.iter().filter(|check| check.needed && !check.ok).map(|check| check.name).collect();
+    let missing: Vec<&str> = checks.iter().filter(|check| check.needed && !check.ok).map(|check| check.name.as_str()).collect();
     ensure!(missing.is_empty(), "not in order: {}", missing.join(", "));
     Ok(())
 }
 
-fn check<E: std::fmt::Display>(name: &'static str, needed: bool, found: Result<String, E>) -> Check {
-    match found {
-        Ok(says) => Check { name, ok: true, needed, says },
-        Err(error) => Check { name, ok: false, needed, says: error.to_string() },
+/// So many are named, the others counted.
+const NAMED_MAX: usize = 4;
+
+fn several(found: &[String]) -> String {
+    let named = found[..found.len().min(NAMED_MAX)].join("; ");
+    match found.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named}; and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_is_one_line_however_much_is_found() {
+        let found: Vec<String> = (1..=6).map(|n| n.to_string()).collect();
+        assert_eq!(several(&found), "1; 2; 3; 4; and 2 more");
+        assert_eq!(several(&found[..4]), "1; 2; 3; 4");
+        let well = Check::none_of("readers", &[], "all read");
+        assert!(well.ok && well.says == "all read");
+        assert!(!Check::none_of("readers", &found, "all read").ok);
     }
 }

@@ -8,10 +8,15 @@ macro_rules! say {
 pub mod bench;
 pub mod client;
 pub mod config;
+pub mod dead_letters;
 pub mod demo;
+pub mod deployment;
+pub mod dlq;
 pub mod doctor;
+pub mod events;
 pub mod migrate;
 pub mod orders;
+pub mod outbox;
 pub mod platform;
 pub mod sagas;
 pub mod seed;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use settle::{bench, config, demo, doctor, migrate, orders, sagas, seed, serve, up};
+use settle::{bench, config, demo, dlq, doctor, events, migrate, orders, outbox, sagas, seed, serve, up};
 
 /// Batches are many short-lived allocations: a fifth of the services' CPU time with the system's allocator.
 #[global_allocator]
@@ -33,11 +33,17 @@ enum Command {
     Orders(orders::Args),
     /// List or show sagas
     Saga(sagas::Args),
+    /// Streams, who reads them and how far they are, and the ways out when one stops
+    Outbox(outbox::Args),
+    /// Dead letters: records that a service could not apply, and what becomes of them
+    Dlq(dlq::Args),
+    /// Print what the services say to each other, look for one event, rebuild a topic
+    Events(events::Args),
     /// Measure orders per second from create to CONFIRMED
     Bench(bench::Args),
     /// Print every setting with its default and its value
     Config(config::Args),
-    /// Check what this machine has and what a running platform says of itself
+    /// Check what this machine has, and whether a running platform, its databases and brokers are in order
     Doctor(doctor::Args),
 }
 
@@ -51,6 +57,9 @@ async fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args).await,
         Command::Orders(args) => orders::main(args).await,
         Command::Saga(args) => sagas::main(args).await,
+        Command::Outbox(args) => outbox::main(args).await,
+        Command::Dlq(args) => dlq::main(args).await,
+        Command::Events(args) => events::main(args).await,
         Command::Bench(args) => bench::main(args).await,
         Command::Config(args) => config::main(args),
         Command::Doctor(args) => doctor::main(args).await,

@@ -1,11 +1,16 @@
 //! The platform in a process: any subset of the services, on their databases and a bus.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use contracts::topic;
 use kit::{
-    Room, Settings,
+    Desks, Room, Settings,
     admin::{self, Metrics, Readiness},
     database::{self, Plans},
 };
@@ -13,6 +18,8 @@ use messaging::{Bus, Tasks, bus::Publisher};
 use sqlx::{PgPool, migrate::Migrator};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{service::Routes, transport::Channel};
+
+use crate::dead_letters;
 
 /// How long a start waits for a database that does not answer yet.
 const DATABASE_WAIT_MS: u64 = 15_000;
@@ -75,7 +82,8 @@ impl Service {
     }
 
     fn topics(self) -> Vec<&'static str> {
-        topic::WRITERS.iter().filter(|(_, writer)| *writer == self.name()).map(|(topic, _)| *topic).collect()
+        let written = topic::WRITERS.iter().chain(topic::COPIES).filter(|(_, writer)| *writer == self.name());
+        written.map(|(topic, _)| *topic).collect()
     }
 }
 
@@ -153,6 +161,7 @@ impl Platform {
         let mut routes = Routes::default();
         let mut grpc_services = Vec::new();
         let mut pools = Vec::new();
+        let desks = Desks::default();
         for service in &services {
             if *service == Service::Gateway {
                 continue;
@@ -160,10 +169,16 @@ impl Platform {
             let url = databases.get(service).with_context(|| format!("the {} service has no database", service.name()))?;
             let pool = database::pool(url, Plans::Pinned, settings.database_connections_max)?;
             pools.push((service.name(), pool.clone()));
-            let room = Room { pool, bus: bus.clone(), tasks: tasks.clone(), settings: settings.clone() };
+            let room = Room { pool, bus: bus.clone(), tasks: tasks.clone(), settings: settings.clone(), desks: desks.clone() };
             let started = start_service(*service, room, provider_database.as_deref(), &settings).await;
             routes = merge(routes, started.with_context(|| format!("the {} service does not start", service.name()))?);
             grpc_services.extend(service.grpc_services());
+            tracing::info!(r#type = "STARTUP", service = service.name(), "started");
+        }
+        tasks.spawn("METRICS", kit::counts::report(tasks.clone()));
+        if !pools.is_empty() {
+            routes = merge(routes, dead_letters::routes(desks));
+            grpc_services.push(dead_letters::SERVICE);
         }
         let readiness = Readiness::new(pools);
         let routes = kit::serve::with_reflection(routes, &grpc_services).await?;
@@ -252,15 +267,25 @@ fn open_bus(services: &[Service], databases: &BTreeMap<Service, String>, choice:
             continue;
         }
         let pool: PgPool = database::pool(url, Plans::Pinned, READER_CONNECTIONS_MAX)?;
-        publishers.push(Publisher { service: service.name(), topics, pool, remote: services.len() < Service::ALL.len() });
+        let remote = services.len() < Service::ALL.len();
+        publishers.push(Publisher { service: service.name(), readers: readers_of(&topics), topics, pool, remote });
     }
     let partitions = settings.partitions;
-    Ok(match choice {
+    let bus = match choice {
         BusChoice::Postgres => Bus::postgres(partitions, publishers),
         BusChoice::Shuffle { seed, dedupe: true } => Bus::shuffle(partitions, publishers, seed),
         BusChoice::Shuffle { seed, dedupe: false } => Bus::shuffle(partitions, publishers, seed).without_dedupe(),
         BusChoice::Kafka { brokers } => Bus::kafka(partitions, publishers, messaging::bus::kafka::Cluster::new(brokers)),
-    })
+    };
+    Ok(bus.with_limits(settings.limits))
+}
+
+/// Who hears one of these topics: whoever could copy a dead letter of it.
+fn readers_of(topics: &[&str]) -> Vec<&'static str> {
+    let heard = contracts::topic::COPIES
+        .iter()
+        .filter(|(copies, _)| copies.strip_suffix(".dlq").is_some_and(|topic| topics.contains(&topic)));
+    BTreeSet::from_iter(heard.map(|(_, service)| *service)).into_iter().collect()
 }
 
 async fn start_service(service: Service, room: Room, provider_database: Option<&str>, settings: &Settings) -> Result<Routes> {
@@ -270,7 +295,8 @@ async fn start_service(service: Service, room: Room, provider_database: Option<&
         Service::Payment => {
             let url = provider_database.context("the sandbox provider has no database (SETTLE_PROVIDER_DATABASE_URL)")?;
             let pool = database::pool(url, Plans::Pinned, settings.database_connections_max)?;
-            payment::start(room, Arc::new(payment::sandbox::Sandbox::start(pool))).await
+            let sandbox = payment::sandbox::Sandbox::start(pool, Duration::from_millis(settings.sandbox_delay_ms));
+            payment::start(room, Arc::new(sandbox)).await
         }
         Service::Inventory => inventory::start(room).await,
         Service::Shipping => shipping::start(room).await,

@@ -46,7 +46,7 @@ const DAMAGES: &[Damage] = &[
     damage(
         "order",
         By::Order,
-        "insert into outbox select topic, partition, seq + 1000000000, gen_random_uuid(), id, key, type, payload, at, correlation
+        "insert into outbox select topic, partition, seq + 100000, gen_random_uuid(), id, key, type, payload, at, correlation
          from outbox where key = $1::text and type = 'settle.order.v1.OrderCompleted'",
         "has holes",
     ),

@@ -14,10 +14,8 @@ const WITHIN: Duration = Duration::from_secs(120);
 fn a_python_client_places_and_watches_an_order() {
     harness::run(async {
         let python = python().await;
-        let mut generate = Command::new("bash");
-        generate.arg(directory().join("generate.sh")).env("PYTHON", &python);
-        let generated = run(generate).await;
-        assert!(generated.status.success(), "no stubs: {}", said(&generated));
+        let gen_dir = directory().join("gen");
+        generate(&python, &gen_dir).await;
 
         let stage = harness::platform(Bus::Postgres).await;
         let client = async |arguments: &[&str]| {
@@ -45,8 +43,16 @@ fn a_python_client_places_and_watches_an_order() {
     });
 }
 
-fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     root().join("clients/python")
+}
+
+/// Generates the stubs of all services into this directory.
+pub(crate) async fn generate(python: &Path, into: &Path) {
+    let mut generate = Command::new("bash");
+    generate.arg(directory().join("generate.sh")).env("PYTHON", python).env("GEN", into);
+    let generated = run(generate).await;
+    assert!(generated.status.success(), "no stubs: {}", said(&generated));
 }
 
 fn root() -> &'static Path {
@@ -54,24 +60,24 @@ fn root() -> &'static Path {
 }
 
 /// The Python that `make test` prepares, else the machine's own. Without the modules it is an error, never a skip.
-async fn python() -> PathBuf {
+pub(crate) async fn python() -> PathBuf {
     let prepared = root().join("target/tools/venv/bin/python");
     let python = if prepared.exists() { prepared } else { PathBuf::from("python3") };
     let mut look = Command::new(&python);
-    look.args(["-c", "import grpc, grpc_tools.protoc"]);
+    look.args(["-c", "import grpc, grpc_tools.protoc, kafka"]);
     let found = run(look).await;
     let missing = "has not what clients/python/requirements.txt names: run `deploy/bootstrap.sh python`";
     assert!(found.status.success(), "{} {missing}: {}", python.display(), said(&found));
     python
 }
 
-async fn run(mut command: Command) -> Output {
+pub(crate) async fn run(mut command: Command) -> Output {
     // Nothing but the stubs is written into the source tree.
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     local::program::run(command, WITHIN).await.expect("it ends in time")
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

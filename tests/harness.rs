@@ -122,7 +122,7 @@ pub(crate) fn data_dir() -> Result<tempfile::TempDir> {
     Ok(dir)
 }
 
-fn metrics() -> Metrics {
+pub(crate) fn metrics() -> Metrics {
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     METRICS.get_or_init(|| Metrics::install().expect("installed once")).clone()
 }

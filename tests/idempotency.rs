@@ -1,17 +1,20 @@
-//! One idempotency key is one order, whoever asks how often, over gRPC or REST.
+//! One idempotency key is one order, whoever asks how often, over gRPC or REST, at one instance or two.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use contracts::{
     ids,
     order::v1::{CreateOrderRequest, OrderItem, OrderStatus, order_service_client::OrderServiceClient},
 };
 use futures::future::join_all;
+use kit::Settings;
 use serde_json::{Value, json};
+use settle::platform::{BusChoice, Listeners, Plan, Platform, Service};
+use sqlx::Connection;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    harness::{Bus, Stage, platform, run},
+    harness::{Bus, SETTLE_WITHIN, Stage, metrics, platform, run},
     placing::{Answer, Rest, answer, at_own_price, fresh, priced, reason_of, shown},
 };
 
@@ -196,5 +199,58 @@ fn without_a_key_every_call_is_an_order() {
         let calls = (0..10).map(|_| over_grpc(orders.clone(), request.clone()));
         let told: BTreeSet<String> = join_all(calls).await.into_iter().map(|told| told.expect("accepted").0).collect();
         assert_eq!(told.len(), 10);
+    });
+}
+
+/// The order service once more on the same database, as another `settle serve order` would be.
+async fn another_instance(stage: &Stage) -> Platform {
+    let any = "127.0.0.1:0";
+    let database = |service: Service| Some((service, stage.databases.get(service.name())?.clone()));
+    let plan = Plan {
+        services: vec![Service::Order],
+        databases: Service::ALL.into_iter().filter_map(database).collect(),
+        provider_database: None,
+        bus: BusChoice::Postgres,
+        listeners: Listeners::bind(any, any, any).await.expect("free ports"),
+        settings: Arc::new(Settings::from_env().expect("settings")),
+        metrics: metrics(),
+    };
+    Platform::start(plan).await.expect("another instance starts")
+}
+
+#[test]
+fn two_instances_asked_at_once_make_one_order() {
+    run(async {
+        let stage = platform(Bus::Postgres).await;
+        let other = another_instance(stage).await;
+        let elsewhere = settle::client::connect(&other.grpc.to_string()).await.expect("gRPC answers");
+        let instances = [stage.orders().await, OrderServiceClient::new(elsewhere)];
+        let requests: Vec<CreateOrderRequest> = (0..CALLERS).map(|_| keyed()).collect();
+
+        // Somebody else holds a key, unseen, until both instances have found that there is no such order, and want to save theirs.
+        let mut holder = stage.database("order").await;
+        let mut held = holder.begin().await.expect("begun");
+        let sql = "insert into orders (id, customer_id, status, currency, total, request_hash, version, created_at, updated_at)
+            values ($1, 'nobody', 'PENDING', 'USD', 1, '', 1, now(), now())";
+        let id = ids::order_of_key(&requests[0].idempotency_key);
+        sqlx::query(sql).bind(id).execute(&mut *held).await.expect("held");
+        let at_both = |request: &CreateOrderRequest| instances.clone().map(|orders| over_grpc(orders, request.clone()));
+        let calls = tokio::spawn(join_all(requests.iter().flat_map(at_both).collect::<Vec<_>>()));
+        let both = local::until("both instances to run into the key", SETTLE_WITHIN, || async {
+            let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'transactionid'";
+            let waiting: i64 = sqlx::query_scalar(sql).fetch_one(&mut stage.database("order").await).await.expect("read");
+            (waiting == 2).then_some(())
+        });
+        both.await.expect("they race");
+        held.rollback().await.expect("let go");
+
+        let told: Vec<(String, bool)> = calls.await.expect("no panic").into_iter().map(|told| told.expect("accepted")).collect();
+        for (request, answers) in requests.iter().zip(told.chunks(2)) {
+            assert_eq!(answers[0].0, answers[1].0, "both are told the same order");
+            assert_ne!(answers[0].1, answers[1].1, "one of them made it");
+            assert_eq!(stored(stage, &request.idempotency_key).await, (1, 1));
+        }
+        assert_eq!(stage.outcome(&told[0].0).await.status(), OrderStatus::Confirmed);
+        other.stop().await.expect("it ends");
     });
 }

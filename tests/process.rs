@@ -23,6 +23,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct Ready {
     pub(crate) grpc: String,
     pub(crate) http: String,
+    pub(crate) admin: String,
     /// By service, `provider` included.
     pub(crate) databases: BTreeMap<String, String>,
 }
@@ -96,7 +97,12 @@ impl Process {
         Ok(())
     }
 
-    /// Its log so far, for the message of a failure.
+    /// All lines of its log so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.program.stderr()
+    }
+
+    /// The end of its log so far, for the message of a failure.
     pub(crate) fn said(&self) -> String {
         program_said(&self.program)
     }

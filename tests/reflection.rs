@@ -9,13 +9,14 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use crate::harness::{Bus, platform, run};
 
-const SERVICES: [(&str, &[&str]); 6] = [
+const SERVICES: [(&str, &[&str]); 7] = [
     ("settle.order.v1.OrderService", &["CreateOrder", "GetOrder", "ListOrders", "CancelOrder", "WatchOrder"]),
     ("settle.payment.v1.PaymentService", &["GetPayment", "ListPayments"]),
     ("settle.inventory.v1.InventoryService", &["UpsertProduct", "ListProducts", "SetStock", "ListStock"]),
     ("settle.shipping.v1.ShippingService", &["GetShipment", "ListShipments"]),
     ("settle.notification.v1.NotificationService", &["ListNotifications"]),
     ("settle.saga.v1.SagaService", &["ListSagas", "GetSaga", "DescribeDefinition"]),
+    ("settle.messaging.v1.DeadLetterService", &["ListDeadLetters", "GetDeadLetter", "RedriveDeadLetters", "DiscardDeadLetter"]),
 ];
 
 /// The two versions of the protocol have the same messages in different packages.

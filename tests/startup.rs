@@ -126,6 +126,8 @@ fn settings_that_are_none() {
             ("SETTLE_PARTITIONS", "1025"),
             ("SETTLE_DATABASE_CONNECTIONS_MAX", "-1"),
             ("SETTLE_DRAIN_MS", "soon"),
+            ("SETTLE_BATCH_ROWS_MAX", "0"),
+            ("SETTLE_PARK_MAX", "none"),
             ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
             ("SETTLE_DRAIN_MS_FILE", missing.as_str()),
         ] {

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Generates the Python stubs of all services into clients/python/gen, with the interpreter in $PYTHON.
+# Generates the Python stubs of all services into $GEN, or clients/python/gen, with the interpreter in $PYTHON.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-gen=clients/python/gen
+gen=${GEN:-clients/python/gen}
 mkdir -p "$gen"
 protos=$(find proto third_party -name '*.proto' | sort)
 # shellcheck disable=SC2086

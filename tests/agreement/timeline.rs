@@ -23,12 +23,15 @@ fn next(status: &'static str, event: &str) -> Option<&'static str> {
         ("PROCESSING", "PaymentSucceeded" | "PaymentCaptured") => "PAID",
         ("PENDING" | "PROCESSING" | "PAID", "SagaCompensating") => "COMPENSATING",
         ("PENDING" | "PROCESSING" | "PAID", "OrderCancelRequested") => "CANCELLING",
+        // A person gave the confirmation up.
+        ("PENDING" | "PROCESSING" | "PAID", "OrderConfirmDiscarded") => "COMPENSATING",
 
         ("PROCESSING" | "PAID", "OrderCompleted") => "CONFIRMED",
         ("PENDING" | "PROCESSING" | "PAID" | "COMPENSATING", "OrderFailed") => "FAILED",
         ("CANCELLING", "OrderCancelled") => "CANCELLED",
         (_, "OrderCancelRequested" | "OrderCompleted" | "OrderFailed" | "OrderCancelled") => return None,
         ("PROCESSING" | "PAID" | "CONFIRMED", "OrderConfirmRefused") => return None,
+        (_, "OrderConfirmDiscarded") => return None,
 
         // A fact: it is written down, and moves nothing.
         _ => status,

@@ -25,6 +25,7 @@ package!(inventory);
 package!(shipping);
 package!(notification);
 package!(saga);
+package!(messaging);
 
 #[allow(clippy::all, reason = "generated code")]
 mod messages {
@@ -35,6 +36,9 @@ pub use messages::Message;
 
 /// All files of `proto/` with their imports, comments and options, as an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// Why a command is refused that a person gave up.
+pub const DISCARDED: &str = "DISCARDED";
 
 /// Topics in the order of the services that write them.
 pub mod topic {
@@ -63,5 +67,21 @@ pub mod topic {
         (SHIPPING_COMMANDS, "orchestrator"),
         (NOTIFICATION_EVENTS, "notification"),
         (SAGA_EVENTS, "orchestrator"),
+    ];
+
+    /// Where each service copies what it heard and could not apply. Such a topic has as many writers as the one beside it has readers.
+    pub const COPIES: &[(&str, &str)] = &[
+        ("order.commands.dlq", "order"),
+        ("product.events.dlq", "order"),
+        ("order.events.dlq", "orchestrator"),
+        ("payment.events.dlq", "orchestrator"),
+        ("inventory.events.dlq", "orchestrator"),
+        ("shipping.events.dlq", "orchestrator"),
+        ("payment.commands.dlq", "payment"),
+        ("inventory.commands.dlq", "inventory"),
+        ("order.events.dlq", "inventory"),
+        ("shipping.commands.dlq", "shipping"),
+        ("order.events.dlq", "shipping"),
+        ("order.events.dlq", "notification"),
     ];
 }

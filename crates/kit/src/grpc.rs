@@ -1,6 +1,6 @@
 //! Words for gRPC: rich errors (google.rpc), pages (AIP-158), fields and traces.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use messaging::{CallError, Trace};
 use time::{OffsetDateTime, macros::datetime};
@@ -14,8 +14,6 @@ const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 0:00 UTC);
 const TRACESTATE_BYTES_MAX: usize = 512;
 const PAGE_ROWS: i64 = 50;
 const PAGE_ROWS_MAX: i32 = 200;
-/// How long a caller should wait when too much waits already.
-const BUSY_RETRY_MS: u64 = 100;
 
 /// INVALID_ARGUMENT that names the field.
 #[must_use]
@@ -45,15 +43,19 @@ fn reasoned(code: Code, reason: &'static str, text: String) -> Status {
     Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::new()))
 }
 
+/// RESOURCE_EXHAUSTED with when to try again, at the earliest.
+#[must_use]
+pub fn overloaded(retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(retry_after));
+    details.set_error_info("OVERLOADED", DOMAIN, std::collections::HashMap::new());
+    Status::with_error_details(Code::ResourceExhausted, "too much waits already", details)
+}
+
 /// What a caller is told when the runner has no answer.
 pub fn call_error<R: Into<Status>>(error: CallError<R>) -> Status {
     match error {
         CallError::Refused(refusal) => refusal.into(),
-        CallError::Busy => {
-            let mut details = ErrorDetails::with_retry_info(Some(std::time::Duration::from_millis(BUSY_RETRY_MS)));
-            details.set_error_info("OVERLOADED", DOMAIN, std::collections::HashMap::new());
-            Status::with_error_details(Code::ResourceExhausted, "too much waits already", details)
-        }
+        CallError::Busy { retry_after } => overloaded(retry_after),
         CallError::Failed => reasoned(Code::Internal, "INTERNAL", "the request could not be applied; it is logged".into()),
         CallError::Stopped => reasoned(Code::Unavailable, "STOPPING", "the service is stopping".into()),
     }
@@ -175,6 +177,16 @@ mod tests {
         {
             assert_eq!(place_of(bad).expect_err(bad).code(), Code::InvalidArgument);
         }
+    }
+
+    #[test]
+    fn a_busy_service_says_when_to_come_again() {
+        let retry_after = Duration::from_millis(700);
+        let status = call_error(CallError::<Status>::Busy { retry_after });
+        let details = status.get_error_details();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(retry_after));
+        assert_eq!(details.error_info().map(|info| info.reason.as_str()), Some("OVERLOADED"));
     }
 
     #[test]

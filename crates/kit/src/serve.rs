@@ -111,8 +111,9 @@ where
 fn service_of(path: &str) -> String {
     match path.split('.').nth(1) {
         Some("saga") => "orchestrator".to_owned(),
+        // Dead letters are of all services.
+        Some("messaging") | None => "settle".to_owned(),
         Some(service) => service.to_owned(),
-        None => "settle".to_owned(),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{env, fs};
 
+use messaging::Limits;
+
 /// One setting, for people.
 pub struct Setting {
     pub name: &'static str,
@@ -37,6 +39,22 @@ pub const TABLE: &[Setting] = &[
     setting("SETTLE_ORDER_GRPC_URL", "", "where the gateway finds the order service; empty: in this process"),
     setting("SETTLE_DATABASE_CONNECTIONS_MAX", "8", "connections a service holds at most"),
     setting("SETTLE_DRAIN_MS", "8000", "time to finish what is in flight at a stop"),
+    setting("SETTLE_SANDBOX_DELAY_MS", "0", "how long the sandbox provider takes to answer"),
+    setting("SETTLE_BATCH_ROWS_MAX", "1024", "inputs in one transaction"),
+    setting("SETTLE_QUEUE_ROWS_MAX", "4096", "calls, and records, that wait for the next transaction; more calls are refused"),
+    setting("SETTLE_QUEUE_AGE_MS_MAX", "5000", "calls are refused while one has waited longer than this"),
+    setting("SETTLE_BACKLOG_AGE_MS_MAX", "30000", "new orders are refused while a reader is further behind than this"),
+    setting("SETTLE_PARK_MAX", "100", "records a group may park within the window; what would park more stops its streams instead"),
+    setting("SETTLE_PARK_WINDOW_S", "60", "the window of SETTLE_PARK_MAX"),
+    setting("SETTLE_EARLY_WAIT_S", "600", "how long a record waits for what it needs before it is a dead letter"),
+    setting("SETTLE_GAP_WAIT_MS", "10000", "how long a hole in a stream may last before the stream stops"),
+    setting("SETTLE_CRASHES_MAX", "5", "a record is parked that the process died of this often in a row"),
+    setting(
+        "SETTLE_OUTBOX_RETENTION_S",
+        "604800",
+        "how long what services say is kept at least; what a reader has not passed is kept anyway",
+    ),
+    setting("SETTLE_PROCESSED_EVENTS_RETENTION_S", "2592000", "how long applied records of foreign producers are remembered"),
     setting("OTEL_EXPORTER_OTLP_ENDPOINT", "", "OTLP over gRPC, for example http://127.0.0.1:4317; empty: no traces leave"),
     setting("RUST_LOG", "info", "log filter"),
 ];
@@ -63,7 +81,11 @@ pub struct Settings {
     pub admin_addr: String,
     pub order_grpc_url: Option<String>,
     pub database_connections_max: u32,
+    /// Of every runner in the process.
+    pub limits: Limits,
     pub drain_ms: u64,
+    /// What the sandbox provider takes to answer.
+    pub sandbox_delay_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +137,36 @@ impl Settings {
             admin_addr: or_default("SETTLE_ADMIN_ADDR")?,
             order_grpc_url: value("SETTLE_ORDER_GRPC_URL")?,
             database_connections_max: number("SETTLE_DATABASE_CONNECTIONS_MAX", 4..=256)?,
+            limits: limits()?,
             drain_ms: number("SETTLE_DRAIN_MS", 100..=600_000)?,
+            sandbox_delay_ms: number("SETTLE_SANDBOX_DELAY_MS", 0..=60_000)?,
         })
     }
+}
+
+fn limits() -> Result<Limits, Error> {
+    let limits = Limits {
+        batch_rows_max: number("SETTLE_BATCH_ROWS_MAX", 1..=10_000)?,
+        queue_rows_max: number("SETTLE_QUEUE_ROWS_MAX", 1..=1_000_000)?,
+        queue_age_ms_max: number("SETTLE_QUEUE_AGE_MS_MAX", 100..=600_000)?,
+        backlog_age_ms_max: number("SETTLE_BACKLOG_AGE_MS_MAX", 1_000..=604_800_000)?,
+        park_max: number("SETTLE_PARK_MAX", 1..=1_000_000)?,
+        park_window_s: number("SETTLE_PARK_WINDOW_S", 1..=86_400)?,
+        early_wait_s: number("SETTLE_EARLY_WAIT_S", 1..=604_800)?,
+        gap_wait_ms: number("SETTLE_GAP_WAIT_MS", 100..=600_000)?,
+        crashes_max: number("SETTLE_CRASHES_MAX", 1..=100)?,
+        outbox_retention_s: number("SETTLE_OUTBOX_RETENTION_S", 1..=315_360_000)?,
+        processed_events_retention_s: number("SETTLE_PROCESSED_EVENTS_RETENTION_S", 1..=315_360_000)?,
+        ..Limits::default()
+    };
+    if limits.processed_events_retention_s < limits.outbox_retention_s {
+        return Err(Error::Bad {
+            name: "SETTLE_PROCESSED_EVENTS_RETENTION_S",
+            value: limits.processed_events_retention_s.to_string(),
+            problem: "is less than SETTLE_OUTBOX_RETENTION_S: what is kept can come again".to_owned(),
+        });
+    }
+    Ok(limits)
 }
 
 /// The database of a service, as the environment names it.
@@ -149,5 +198,31 @@ where
     match text.parse::<N>() {
         Ok(n) if range.contains(&n) => Ok(n),
         _ => Err(Error::Bad { name, value: text, problem: format!("is not a number from {} to {}", range.start(), range.end()) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_the_bounds_of_messaging() {
+        let default = |name: &str| TABLE.iter().find(|setting| setting.name == name).map(|setting| setting.default.to_owned());
+        let limits = Limits::default();
+        for (name, value) in [
+            ("SETTLE_BATCH_ROWS_MAX", limits.batch_rows_max.to_string()),
+            ("SETTLE_QUEUE_ROWS_MAX", limits.queue_rows_max.to_string()),
+            ("SETTLE_QUEUE_AGE_MS_MAX", limits.queue_age_ms_max.to_string()),
+            ("SETTLE_BACKLOG_AGE_MS_MAX", limits.backlog_age_ms_max.to_string()),
+            ("SETTLE_PARK_MAX", limits.park_max.to_string()),
+            ("SETTLE_PARK_WINDOW_S", limits.park_window_s.to_string()),
+            ("SETTLE_EARLY_WAIT_S", limits.early_wait_s.to_string()),
+            ("SETTLE_GAP_WAIT_MS", limits.gap_wait_ms.to_string()),
+            ("SETTLE_CRASHES_MAX", limits.crashes_max.to_string()),
+            ("SETTLE_OUTBOX_RETENTION_S", limits.outbox_retention_s.to_string()),
+            ("SETTLE_PROCESSED_EVENTS_RETENTION_S", limits.processed_events_retention_s.to_string()),
+        ] {
+            assert_eq!(default(name), Some(value), "{name}");
+        }
     }
 }

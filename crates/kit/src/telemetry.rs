@@ -9,9 +9,21 @@ use opentelemetry::{
     trace::{SpanKind, Status, TraceContextExt, Tracer},
 };
 use opentelemetry_sdk::{propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::{
+        self, FmtContext, FormatEvent, FormatFields,
+        format::{Format, Json, JsonFields, Writer},
+    },
+    prelude::*,
+    registry::LookupSpan,
+};
 
 use crate::{exporter::ByService, settings};
+
+/// The service that a line is of which no service says.
+const PROCESS: &str = "settle";
 
 /// Ends with the process: sends what traces are still here.
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -27,7 +39,7 @@ impl Telemetry {
         if text {
             registry.with(layer.with_target(false)).try_init()?;
         } else {
-            registry.with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false)).try_init()?;
+            registry.with(layer.fmt_fields(JsonFields::new()).event_format(Lines::of(services))).try_init()?;
         }
         let Some(endpoint) = settings::value("OTEL_EXPORTER_OTLP_ENDPOINT")? else { return Ok(Self(None)) };
         // The exporter and the sampler read the standard OTEL_ variables by themselves.
@@ -44,6 +56,43 @@ impl Telemetry {
             if let Ok(Err(error)) = flushed {
                 tracing::warn!(%error, "some traces did not leave");
             }
+        }
+    }
+}
+
+/// A JSON object a line. Each names its service: by its field, else by the crate that says it.
+struct Lines {
+    json: Format<Json>,
+    services: Vec<&'static str>,
+}
+
+impl Lines {
+    fn of(services: &[&'static str]) -> Self {
+        let json = fmt::format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        Self { json, services: services.to_vec() }
+    }
+
+    fn service_of(&self, target: &str) -> &'static str {
+        let said_by = target.split("::").next().unwrap_or_default();
+        self.services.iter().copied().find(|service| *service == said_by).unwrap_or(PROCESS)
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+        if event.metadata().fields().field("service").is_some() {
+            return self.json.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.json.format_event(context, Writer::new(&mut line), event)?;
+        let service = self.service_of(event.metadata().target());
+        match line.strip_prefix('{') {
+            Some(fields) => write!(writer, "{{\"service\":\"{service}\",{fields}"),
+            None => writer.write_str(&line),
         }
     }
 }
@@ -104,5 +153,61 @@ impl Injector for Carrier {
             "tracestate" => self.0.state = Some(value),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Said {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines of a process with these services, without their times.
+    pub(crate) fn lines(services: &[&'static str], say: impl FnOnce()) -> Vec<Value> {
+        let said = Said::default();
+        let to = said.clone();
+        let layer = fmt::layer().with_writer(move || to.clone()).fmt_fields(JsonFields::new()).event_format(Lines::of(services));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
+        let text = String::from_utf8(said.0.lock().unwrap().clone()).unwrap();
+        let line = |text: &str| {
+            let mut line: Value = serde_json::from_str(text).unwrap();
+            assert!(line.as_object_mut().unwrap().remove("timestamp").is_some(), "{text}");
+            line
+        };
+        text.lines().map(line).collect()
+    }
+
+    #[test]
+    fn every_line_names_its_service() {
+        let said = lines(&["order", "payment"], || {
+            tracing::info!(target: "order::events", r#type = "A", "one\n\"quoted\"");
+            tracing::info!(target: "kit::grpc", "two");
+            tracing::info!(target: "messaging::log", service = "payment", "three");
+        });
+        let expected = [
+            json!({"service": "order", "level": "INFO", "target": "order::events", "type": "A", "message": "one\n\"quoted\""}),
+            json!({"service": "settle", "level": "INFO", "target": "kit::grpc", "message": "two"}),
+            json!({"service": "payment", "level": "INFO", "target": "messaging::log", "message": "three"}),
+        ];
+        assert_eq!(said, expected);
     }
 }

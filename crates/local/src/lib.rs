@@ -1,5 +1,5 @@
 //! Other programs on this machine, for `settle up`, the bench and all tests: a private Postgres and Kafka, the watcher that
-//! ends them with us, free ports, data directories, CPU time, and waiting without sleeping.
+//! ends them with us, a proxy that fails on request, free ports, data directories, CPU time, and waiting without sleeping.
 
 pub mod cpu;
 pub mod data_dir;
@@ -12,6 +12,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod proxy;
 mod wait;
 pub mod watch;
 
@@ -20,4 +21,5 @@ pub use kafka::Kafka;
 pub use lock::DirLock;
 pub use postgres::Postgres;
 pub use program::Program;
+pub use proxy::Proxy;
 pub use wait::{Timeout, until};

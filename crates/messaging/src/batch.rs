@@ -10,22 +10,16 @@ use sha2::{Digest, Sha256};
 use sqlx::{Acquire, PgConnection};
 use uuid::Uuid;
 
+pub(crate) use crate::group::Group;
 use crate::{
-    Decision, Envelope, Handler, Record, Refused, Stream, Verdict,
+    Decision, Envelope, Handler, Record, Refused, Stream, Verdict, crash,
     fault::Fault,
     item::{Item, Origin, Work},
+    log,
     outbox::{self, Outgoing},
-    parking::{self, Held, Shelf},
+    parking::{self, Held, New, Shelf},
     progress::{self, store::Move},
 };
-
-/// What a batch needs to know of its group.
-pub(crate) struct Group {
-    pub(crate) name: &'static str,
-    pub(crate) instance: Uuid,
-    pub(crate) partitions: i32,
-    pub(crate) lease_ms: i64,
-}
 
 /// What a caller is told.
 pub(crate) type Answered<H> = Result<<H as Handler>::Answer, <H as Handler>::Refusal>;
@@ -36,9 +30,15 @@ pub(crate) struct Settled<H: Handler> {
     pub(crate) answers: Vec<(usize, Answered<H>)>,
     /// The news, as readers hear them.
     pub(crate) said: Vec<Arc<Record>>,
+    /// Whether the handler has saved: only then it has something to tell of.
+    pub(crate) saved: bool,
     pub(crate) applied: u64,
     pub(crate) skipped: u64,
     pub(crate) parked: u64,
+    /// Of these, records that became dead letters for a fault of their own, not behind another.
+    pub(crate) blamed: usize,
+    /// All that became dead letters.
+    pub(crate) dead_letters: u64,
 }
 
 /// Settles the items in one transaction. On a fault nothing of it has happened; after a failed commit it may have, and the same batch again
@@ -57,7 +57,7 @@ pub(crate) async fn settle<H: Handler>(
         false => Shelf::default(),
     };
     let envelopes: Vec<&Envelope<H::Input>> = items.iter().copied().filter_map(Item::input).collect();
-    let mut desk = Desk::new(group.name, shelf, known);
+    let mut desk = Desk::new(shelf, known);
     if envelopes.is_empty() {
         desk.decide_all(handler, None, items)?;
     } else {
@@ -66,12 +66,20 @@ pub(crate) async fn settle<H: Handler>(
         handler.save(&mut tx, state).await?;
     }
 
-    let Desk { shelf, known, news, settled, .. } = desk;
+    if !desk.blamed.is_empty() && desk.blamed.len() > group.park_room() {
+        return Err(Fault::ParkLimit(desk.blamed));
+    }
+    let Desk { shelf, known, news, blamed, dead, settled, .. } = desk;
+    let marked: Vec<Uuid> = items.iter().filter(|item| item.marked).filter_map(|item| item.record()).map(|r| r.id).collect();
+    if !marked.is_empty() {
+        crash::store::unmark(&mut tx, group.name, &marked).await?;
+    }
     if !shelf.done.is_empty() {
         parking::store::settle(&mut tx, &shelf.done).await?;
     }
-    for (id, reason) in &shelf.again {
-        parking::store::park_again(&mut tx, *id, reason).await?;
+    let copies = group.copies.of(&shelf);
+    for (row, reason) in &shelf.again {
+        parking::store::park_again(&mut tx, row.id, reason).await?;
     }
     if !shelf.added.is_empty() {
         parking::store::hold(&mut tx, group.name, shelf.added).await?;
@@ -80,9 +88,13 @@ pub(crate) async fn settle<H: Handler>(
         let (ids, hashes): (Vec<Uuid>, Vec<Vec<u8>>) = known.applied.into_iter().unzip();
         progress::store::remember(&mut tx, group.name, &ids, &hashes).await?;
     }
-    let said = outbox::append(&mut tx, group.partitions, news).await?;
+    let mut said = outbox::append(&mut tx, group.partitions, news).await?;
+    said.extend(parking::dlq::append(&mut tx, group.partitions, copies).await?);
     tx.commit().await?;
-    Ok(Settled { said, ..settled })
+    for (record, reason) in &dead {
+        log::dead_letter(group.name, record, reason);
+    }
+    Ok(Settled { said, saved: !envelopes.is_empty(), blamed: blamed.len(), dead_letters: dead.len() as u64, ..settled })
 }
 
 /// Moves the batch's streams, all or nothing; whether the group holds anything back.
@@ -98,7 +110,7 @@ async fn advance<H: Handler>(db: &mut PgConnection, group: &Group, items: &[&Ite
                     before: *before,
                     after: *before,
                 });
-                if step.after.seq != before.seq || step.after.last_id != before.last_id {
+                if step.after != *before {
                     broken.insert(record.stream.clone());
                 }
                 step.after = *after;
@@ -165,7 +177,7 @@ impl Known {
     }
 }
 
-fn hash(record: &Record) -> Vec<u8> {
+pub(crate) fn hash(record: &Record) -> Vec<u8> {
     Sha256::digest(&record.payload).to_vec()
 }
 
@@ -178,21 +190,36 @@ fn keys<'a, H: Handler>(items: &'a [&Item<H>]) -> Vec<&'a str> {
 
 /// What comes out while a batch is decided.
 struct Desk<H: Handler> {
-    group: &'static str,
     shelf: Shelf,
     known: Known,
     news: Vec<Outgoing>,
+    /// Which item is being decided.
+    index: usize,
+    /// Items that become dead letters for a fault of their own.
+    blamed: Vec<usize>,
+    /// Records that become dead letters, with the reason.
+    dead: Vec<(Record, String)>,
     settled: Settled<H>,
 }
 
 impl<H: Handler> Desk<H> {
-    fn new(group: &'static str, shelf: Shelf, known: Known) -> Self {
-        let settled = Settled { answers: Vec::new(), said: Vec::new(), applied: 0, skipped: 0, parked: 0 };
-        Self { group, shelf, known, news: Vec::new(), settled }
+    fn new(shelf: Shelf, known: Known) -> Self {
+        let settled = Settled {
+            answers: Vec::new(),
+            said: Vec::new(),
+            saved: false,
+            applied: 0,
+            skipped: 0,
+            parked: 0,
+            blamed: 0,
+            dead_letters: 0,
+        };
+        Self { shelf, known, news: Vec::new(), index: 0, blamed: Vec::new(), dead: Vec::new(), settled }
     }
 
     fn decide_all(&mut self, handler: &H, mut state: Option<&mut H::State>, items: &[&Item<H>]) -> Result<(), Fault> {
         for (index, item) in items.iter().enumerate() {
+            self.index = index;
             if self.comes_now(item) {
                 self.decide_one(handler, state.as_deref_mut(), index, item)?;
             }
@@ -211,7 +238,8 @@ impl<H: Handler> Desk<H> {
             }
             // Brought back by a person, it is meant.
             Seen::Other if !held => {
-                self.hold(Held::Parked, "PAYLOAD_MISMATCH: this id came before with another payload".into(), record);
+                self.blamed.push(self.index);
+                self.hold(Held::Parked, false, "PAYLOAD_MISMATCH: this id came before with another payload".into(), record);
                 return false;
             }
             Seen::Other | Seen::New => {}
@@ -221,7 +249,7 @@ impl<H: Handler> Desk<H> {
         }
         match self.shelf.holds(record) {
             Some(held) => {
-                self.hold(held, "behind an earlier record of its key".into(), record);
+                self.hold(held, true, parking::BEHIND.into(), record);
                 false
             }
             None => true,
@@ -231,8 +259,12 @@ impl<H: Handler> Desk<H> {
     fn decide_one(&mut self, handler: &H, state: Option<&mut H::State>, index: usize, item: &Item<H>) -> Result<(), Fault> {
         let envelope = match &item.work {
             Work::Input(envelope) => envelope,
-            Work::Ignored => {
+            Work::Ignored | Work::UnknownType => {
                 self.skip(item);
+                return Ok(());
+            }
+            Work::Waits => {
+                self.refuse(item, Verdict::Unknown, "of a version that is not known here".to_owned());
                 return Ok(());
             }
             Work::Poisoned(reason) => {
@@ -273,12 +305,26 @@ impl<H: Handler> Desk<H> {
         let Some(record) = item.record() else { return };
         match (verdict, &item.origin) {
             (Verdict::Skip, _) => self.skip(item),
+            // A person gave it up, and the handler will not even refuse it: whoever said it has no answer.
+            (_, Origin::Held(row)) if row.held == Held::Discard && item.input().is_some() => {
+                tracing::warn!(eventId = %record.id, eventType = record.type_name, key = record.key, reason, "given up without an answer");
+                self.skip(item);
+            }
             // It waits on, and so does what is behind it.
             (Verdict::Early | Verdict::Unknown, Origin::Held(row)) if row.held.passes() => {}
-            (_, Origin::Held(row)) => self.shelf.again.push((row.id, reason)),
-            (Verdict::Early, _) => self.hold(Held::Early, reason, record),
-            (Verdict::Unknown, _) => self.hold(Held::Waiting, reason, record),
-            (Verdict::Poison, _) => self.hold(Held::Parked, reason, record),
+            (_, Origin::Held(row)) => {
+                if row.held.passes() {
+                    self.blamed.push(self.index);
+                    self.dead.push((record.clone(), reason.clone()));
+                }
+                self.shelf.again.push((row.as_ref().clone(), reason));
+            }
+            (Verdict::Early, _) => self.hold(Held::Early, false, reason, record),
+            (Verdict::Unknown, _) => self.hold(Held::Waiting, false, reason, record),
+            (Verdict::Poison, _) => {
+                self.blamed.push(self.index);
+                self.hold(Held::Parked, false, reason, record);
+            }
         }
     }
 
@@ -288,23 +334,25 @@ impl<H: Handler> Desk<H> {
         self.unshelve(item);
     }
 
-    fn hold(&mut self, held: Held, reason: String, record: &Record) {
-        if !held.passes() {
-            let Record { id, type_name, key, .. } = record;
-            tracing::error!(r#type = "DLQ_EVENT", group = self.group, event_id = %id, event_type = type_name, key, reason, "parked");
+    fn hold(&mut self, held: Held, behind: bool, reason: String, record: &Record) {
+        if held == Held::Parked {
+            self.dead.push((record.clone(), reason.clone()));
         }
         self.settled.parked += 1;
-        self.shelf.added.push((held, reason, record.clone()));
+        self.shelf.added.push(New { held, behind, reason, record: record.clone() });
     }
 
     fn unshelve(&mut self, item: &Item<H>) {
         if let Origin::Held(row) = &item.origin {
+            if row.held == Held::Discard {
+                self.known.apply(&row.record);
+            }
             self.shelf.settled(row);
         }
     }
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "panicked".to_owned())
 }

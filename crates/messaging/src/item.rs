@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use crate::{CallError, Envelope, Handler, Heard, Parked, Position, Record, clock, reader, span::Processing};
+use crate::{CallError, Envelope, Handler, Heard, Held, Parked, Position, Record, clock, reader, span::Processing};
 
 /// Who waits for the answer to a call.
 pub(crate) type Reply<H> = oneshot::Sender<Result<<H as Handler>::Answer, CallError<<H as Handler>::Refusal>>>;
@@ -28,6 +28,9 @@ pub(crate) enum Origin<H: Handler> {
 pub(crate) enum Work<I> {
     Input(Envelope<I>),
     Ignored,
+    UnknownType,
+    /// Of a version that is not known here.
+    Waits,
     Poisoned(String),
 }
 
@@ -35,13 +38,16 @@ pub(crate) struct Item<H: Handler> {
     pub(crate) key: String,
     pub(crate) work: Work<H::Input>,
     pub(crate) origin: Origin<H>,
+    /// A mark names it, which goes with its commit: see [`crash`](crate::crash).
+    pub(crate) marked: bool,
     /// Ends with the item, after the commit.
     _span: Option<Processing>,
 }
 
 impl<H: Handler> Item<H> {
     pub(crate) fn called(envelope: Envelope<H::Input>, reply: Reply<H>) -> Box<Self> {
-        Box::new(Self { key: envelope.key.clone(), work: Work::Input(envelope), origin: Origin::Call(reply), _span: None })
+        let (key, work) = (envelope.key.clone(), Work::Input(envelope));
+        Box::new(Self { key, work, origin: Origin::Call(reply), marked: false, _span: None })
     }
 
     /// What the handler makes of the record that `origin` has.
@@ -52,9 +58,8 @@ impl<H: Handler> Item<H> {
             None => Work::Ignored,
             Some(record) => {
                 key.clone_from(&record.key);
-                let heard = std::panic::catch_unwind(AssertUnwindSafe(|| handler.hear(record)));
-                match heard.unwrap_or_else(|_| Heard::Undecodable("panicked while it was read".to_owned())) {
-                    _ if record.type_name.is_empty() => Work::Poisoned("has no ce_type".to_owned()),
+                let given_up = matches!(&origin, Origin::Held(row) if row.held == Held::Discard);
+                match meaning(handler, record, given_up) {
                     Heard::Input(input) => {
                         span = Processing::of(group, record);
                         Work::Input(Envelope {
@@ -67,23 +72,37 @@ impl<H: Handler> Item<H> {
                         })
                     }
                     Heard::Ignored => Work::Ignored,
+                    Heard::UnknownType => Work::UnknownType,
+                    Heard::NewerVersion => Work::Waits,
                     Heard::Undecodable(reason) => Work::Poisoned(reason),
                 }
             }
         };
-        Box::new(Self { key, work, origin, _span: span })
+        Box::new(Self { key, work, origin, marked: false, _span: span })
     }
 
     pub(crate) fn input(&self) -> Option<&Envelope<H::Input>> {
         match &self.work {
             Work::Input(envelope) => Some(envelope),
-            Work::Ignored | Work::Poisoned(_) => None,
+            Work::Ignored | Work::UnknownType | Work::Waits | Work::Poisoned(_) => None,
         }
     }
 
     pub(crate) fn record(&self) -> Option<&Record> {
         self.origin.record()
     }
+}
+
+/// What the handler makes of a record; of one that a person gave up, what refuses it.
+pub(crate) fn meaning<H: Handler>(handler: &H, record: &Record, given_up: bool) -> Heard<H::Input> {
+    if record.type_name.is_empty() && !given_up {
+        return Heard::Undecodable("has no ce_type".to_owned());
+    }
+    let hear = || match given_up {
+        true => handler.refuse(record).map_or(Heard::Ignored, Heard::Input),
+        false => handler.hear(record),
+    };
+    std::panic::catch_unwind(AssertUnwindSafe(hear)).unwrap_or_else(|_| Heard::Undecodable("panicked while it was read".to_owned()))
 }
 
 impl<H: Handler> Origin<H> {

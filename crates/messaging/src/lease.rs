@@ -23,13 +23,13 @@ pub(crate) fn keep(group: Arc<Group>, pool: PgPool, tasks: &Tasks) -> watch::Rec
                     owned.send_if_modified(|now| {
                         let changed = *now != partitions;
                         if changed {
-                            tracing::debug!(group = group.name, ?partitions, "owns");
+                            tracing::debug!(service = group.name, ?partitions, "owns");
                             *now = partitions;
                         }
                         changed
                     });
                 }
-                Err(error) => tracing::warn!(group = group.name, %error, "leases are not renewed"),
+                Err(error) => tracing::warn!(service = group.name, %error, "leases are not renewed"),
             }
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(RENEW_MS)) => {}
@@ -40,7 +40,7 @@ pub(crate) fn keep(group: Arc<Group>, pool: PgPool, tasks: &Tasks) -> watch::Rec
         if let Ok(mut db) = pool.acquire().await
             && let Err(error) = store::give_back(&mut db, group.name, group.instance, &partitions, true).await
         {
-            tracing::debug!(group = group.name, %error, "leases run out by themselves");
+            tracing::debug!(service = group.name, %error, "leases run out by themselves");
         }
     });
     receiver
@@ -56,7 +56,12 @@ async fn round(group: &Group, pool: &PgPool) -> sqlx::Result<Vec<i32>> {
         store::give_back(&mut db, group.name, group.instance, &surplus, false).await?;
     } else if mine.len() < share {
         let limit = i64::try_from(share - mine.len()).unwrap_or(i64::MAX);
-        store::claim(&mut db, group.name, group.instance, group.lease_ms, limit).await?;
+        let left_behind = store::claim(&mut db, group.name, group.instance, group.lease_ms, limit).await?;
+        if !left_behind.is_empty() {
+            let suspects = left_behind.iter().filter(|taken| taken.unmoved || taken.marked).count();
+            tracing::info!(service = group.name, streams = left_behind.len(), suspects, "taken over from an instance that died");
+            group.crashes.take_over(&left_behind);
+        }
         mine = store::renew(&mut db, group.name, group.instance, group.lease_ms).await?;
     }
     Ok(mine)

@@ -14,39 +14,43 @@ use crate::{
     batch::Group,
     bus::{Fetched, Source},
     cursor::{Cursor, Judgement},
-    item::{Item, Origin},
-    lease,
+    item::{Item, Origin, Work},
+    lease, log,
     meters::Meters,
+    operate::Notice,
     parking,
-    progress::store,
+    progress::{self, report, store},
 };
 
-/// How long a hole in a stream may last before the stream stops loudly.
-const GAP_WAIT_MS: u64 = 10_000;
 /// Pause between two looks at a stream with a hole.
 const GAP_POLL_MS: u64 = 50;
 /// Pause after a source failed.
 const SOURCE_RETRY_MS: u64 = 250;
+/// How often Kafka is told what is applied: offsets for people's tools, sequence numbers for the publisher.
+const TELL_EVERY_MS: u64 = 1_000;
 /// How often redriven and early records are looked after.
 const SHELF_ROUND_MS: u64 = 500;
 const SHELF_ROWS_MAX: i64 = 256;
-/// How long an early record waits before it is a dead letter.
-const EARLY_WAIT_S: i64 = 600;
 
-/// Streams a reader is asked to start again from their stored positions.
+/// Streams a reader is asked to start again from their stored positions, some not before a while.
 #[derive(Clone, Default)]
-pub(crate) struct Restart(Arc<Mutex<HashSet<Stream>>>);
+pub(crate) struct Restart(Arc<Mutex<HashMap<Stream, Option<Instant>>>>);
 
 impl Restart {
     pub(crate) fn ask(&self, stream: Stream) {
-        self.lock().insert(stream);
+        self.lock().entry(stream).or_default();
     }
 
-    fn take(&self) -> HashSet<Stream> {
+    /// Nothing of the stream is read until then.
+    pub(crate) fn ask_after(&self, stream: Stream, pause_ms: u64) {
+        self.lock().insert(stream, Some(Instant::now() + Duration::from_millis(pause_ms)));
+    }
+
+    fn take(&self) -> HashMap<Stream, Option<Instant>> {
         std::mem::take(&mut *self.lock())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Stream>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Stream, Option<Instant>>> {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -72,6 +76,7 @@ pub(crate) async fn start<H: Handler>(
         .flat_map(|topic| (0..group.partitions).map(|partition| Stream { topic: (*topic).to_owned(), partition }))
         .collect();
     store::open(&mut *pool.acquire().await?, group.name, &streams).await?;
+    report::start(bus, group, pool, tasks);
     let owned = lease::keep(group.clone(), pool.clone(), tasks);
     for (topics, source) in bus.sources(group.name, subscription.topics)? {
         let reader = Reader {
@@ -90,6 +95,11 @@ pub(crate) async fn start<H: Handler>(
             cursors: BTreeMap::new(),
             gaps: HashMap::new(),
             stopped: HashSet::new(),
+            paused: HashMap::new(),
+            bus: bus.clone(),
+            notice: Notice::new(),
+            told_at: Instant::now(),
+            idle: false,
             meters: meters.clone(),
         };
         let stop = tasks.clone();
@@ -136,6 +146,14 @@ struct Reader<H: Handler> {
     gaps: HashMap<Stream, Gap>,
     /// Streams that are not read any more: their log is not the one that was read before.
     stopped: HashSet<Stream>,
+    /// Streams that are read again then.
+    paused: HashMap<Stream, Instant>,
+    bus: Bus,
+    notice: Notice,
+    /// When the source was told last what is applied.
+    told_at: Instant,
+    /// The last look brought nothing.
+    idle: bool,
     meters: Arc<Meters>,
 }
 
@@ -146,10 +164,12 @@ impl<H: Handler> Reader<H> {
                 self.pause(&error).await;
                 continue;
             }
+            let now = Instant::now();
+            self.paused.retain(|_, until| *until > now);
             let at: Vec<(Stream, Position)> = self
                 .cursors
                 .iter()
-                .filter(|(stream, _)| !self.stopped.contains(*stream))
+                .filter(|(stream, _)| !self.stopped.contains(*stream) && !self.paused.contains_key(*stream))
                 .map(|(stream, cursor)| (stream.clone(), cursor.0))
                 .collect();
             if at.is_empty() {
@@ -158,8 +178,16 @@ impl<H: Handler> Reader<H> {
                 let _ = tokio::time::timeout(Duration::from_millis(SOURCE_RETRY_MS), owned.changed()).await;
                 continue;
             }
+            if self.source.wants_applied() && self.told_at.elapsed() >= Duration::from_millis(TELL_EVERY_MS) {
+                self.told_at = Instant::now();
+                match self.applied().await {
+                    Ok(applied) => self.source.applied(applied),
+                    Err(error) => tracing::debug!(service = self.group.name, %error, "cannot tell what is applied"),
+                }
+            }
             match self.source.fetch(&at).await {
                 Ok(fetched) => {
+                    self.idle = fetched.is_empty();
                     for item in fetched {
                         if !self.take(item).await {
                             return;
@@ -176,13 +204,27 @@ impl<H: Handler> Reader<H> {
     }
 
     async fn pause(&self, error: &(dyn std::fmt::Display + Sync)) {
-        tracing::warn!(group = self.group.name, topics = ?self.topics, %error, "cannot read");
+        tracing::warn!(service = self.group.name, topics = ?self.topics, %error, "cannot read");
         tokio::time::sleep(Duration::from_millis(SOURCE_RETRY_MS)).await;
+    }
+
+    /// Where this instance's streams stand in the database; the cursors are ahead of it.
+    async fn applied(&self) -> sqlx::Result<Vec<(Stream, Position)>> {
+        let mut stored = store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        stored.retain(|(stream, _)| self.cursors.contains_key(stream));
+        Ok(stored)
     }
 
     /// Takes over streams that are newly owned, and those that were asked to start again, at their stored positions; lets go of lost ones.
     async fn reopen(&mut self) -> sqlx::Result<()> {
-        self.again.extend(self.restart.take());
+        for (stream, until) in self.restart.take() {
+            self.paused.extend(until.map(|until| (stream.clone(), until)));
+            self.again.insert(stream);
+        }
+        // A stream in motion finds out by its compare-and-set that a person sent its group elsewhere.
+        if self.idle || !self.stopped.is_empty() || !self.gaps.is_empty() {
+            self.again.extend(self.notice.look(&self.pool, self.group.name).await?);
+        }
         if self.owned.has_changed().unwrap_or(false) {
             self.owned_now = self.owned.borrow_and_update().clone();
             self.unread = true;
@@ -190,7 +232,10 @@ impl<H: Handler> Reader<H> {
         if self.again.is_empty() && !self.unread {
             return Ok(());
         }
-        let stored = store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        let mut db = self.pool.acquire().await?;
+        self.bus.open(&mut db, self.group.name, &self.topics).await?;
+        let stored = store::all(&mut db, self.group.name).await?;
+        drop(db);
         self.unread = false;
         let again = std::mem::take(&mut self.again);
         self.cursors.retain(|stream, _| !again.contains(stream) && self.owned_now.contains(&stream.partition));
@@ -217,19 +262,38 @@ impl<H: Handler> Reader<H> {
                 return true;
             }
         };
-        if self.stopped.contains(&record.stream) {
+        if self.stopped.contains(&record.stream) || self.paused.contains_key(&record.stream) {
             return true;
         }
         let Some(cursor) = self.cursors.get_mut(&record.stream) else { return true };
+        let behind_cut = cursor.0 == Position::default() && record.place.is_some_and(|place| place.seq > 1);
+        if behind_cut && !self.gaps.contains_key(&record.stream) {
+            let (pool, group) = (&self.pool, self.group.name);
+            let adopted = async { progress::adopt(&mut *pool.acquire().await?, group, &record).await };
+            match adopted.await {
+                Ok(Some(position)) => *cursor = Cursor(position),
+                Ok(None) => {}
+                Err(error) => {
+                    self.again.insert(record.stream.clone());
+                    self.pause(&error).await;
+                    return true;
+                }
+            }
+        }
         match cursor.judge(&record) {
             Judgement::Next { before, after } => {
                 self.gaps.remove(&record.stream);
+                log::received(self.group.name, &record);
                 let origin = Origin::Stream { record, before, after, restart: self.restart.clone() };
-                self.runner.deliver(Item::heard(self.handler.as_ref(), self.group.name, origin)).await
+                let item = Item::heard(self.handler.as_ref(), self.group.name, origin);
+                if let (Work::UnknownType, Some(record)) = (&item.work, item.record()) {
+                    self.group.unknown_types.heard(record);
+                }
+                self.runner.deliver(item).await
             }
             Judgement::Repeat => {
                 self.meters.duplicate();
-                tracing::debug!(r#type = "DUPLICATE_EVENT", group = self.group.name, event_id = %record.id, event_type = record.type_name, "skipped");
+                log::duplicate(self.group.name, &record);
                 if self.dedupe {
                     return true;
                 }
@@ -247,7 +311,8 @@ impl<H: Handler> Reader<H> {
     }
 
     fn stop_old_gaps(&mut self) {
-        let old = |(_, gap): &(&Stream, &Gap)| gap.since.elapsed() > Duration::from_millis(GAP_WAIT_MS);
+        let gap_wait = Duration::from_millis(self.group.limits.gap_wait_ms);
+        let old = |(_, gap): &(&Stream, &Gap)| gap.since.elapsed() > gap_wait;
         let old: Vec<(Stream, i64)> =
             self.gaps.iter().filter(old).map(|(stream, gap)| (stream.clone(), gap.expected_seq)).collect();
         for (stream, expected_seq) in old {
@@ -260,7 +325,7 @@ impl<H: Handler> Reader<H> {
         if self.stopped.insert(stream.clone()) {
             tracing::error!(
                 r#type = what,
-                group = self.group.name,
+                service = self.group.name,
                 topic = stream.topic,
                 partition = stream.partition,
                 detail,
@@ -278,25 +343,38 @@ async fn shelf_rounds<H: Handler>(
     pool: PgPool,
     owned: watch::Receiver<Vec<i32>>,
 ) {
+    let early_wait_s = group.limits.early_wait_s;
+    // The last row that was looked at while a look is full: what waits for rows further behind must not keep them from being seen.
+    let mut after = 0;
     loop {
-        tokio::time::sleep(Duration::from_millis(SHELF_ROUND_MS)).await;
+        if after == 0 {
+            tokio::time::sleep(Duration::from_millis(SHELF_ROUND_MS)).await;
+        }
         let partitions = owned.borrow().clone();
         let rows = async {
             let mut db = pool.acquire().await?;
-            for (event_id, key, reason) in parking::store::give_up(&mut db, group.name, EARLY_WAIT_S).await? {
-                tracing::error!(r#type = "DLQ_EVENT", group = group.name, %event_id, key, reason, "parked: it waited too long");
+            let room = group.park_room();
+            let given_up = parking::give_up(&mut db, &group, early_wait_s, room).await?;
+            group.given_up(given_up.len(), room);
+            for (event_id, key, reason) in given_up {
+                log::given_up(group.name, event_id, &key, &reason);
             }
-            parking::store::to_try(&mut db, group.name, &partitions, SHELF_ROWS_MAX).await
+            parking::store::to_try(&mut db, group.name, &partitions, after, SHELF_ROWS_MAX).await
         };
         match rows.await {
             Ok(rows) => {
+                let full = i64::try_from(rows.len()).is_ok_and(|len| len >= SHELF_ROWS_MAX);
+                after = rows.last().filter(|_| full).map_or(0, |row| row.id);
                 for row in rows {
                     if !runner.deliver(Item::heard(handler.as_ref(), group.name, Origin::Held(Box::new(row)))).await {
                         return;
                     }
                 }
             }
-            Err(error) => tracing::debug!(group = group.name, %error, "cannot look after parked records"),
+            Err(error) => {
+                after = 0;
+                tracing::debug!(service = group.name, %error, "cannot look after parked records");
+            }
         }
     }
 }

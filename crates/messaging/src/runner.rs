@@ -1,46 +1,51 @@
 //! The runner of a service: drains its queue, settles the batch, answers every caller after the commit.
 
+mod guards;
+
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use rand::RngExt;
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
     Bus, Envelope, Error, Handler, Position, Stream, Tasks, Trace,
+    admission::Admission,
     batch::{self, Group},
     clock,
     fault::{Fault, is_unique_violation},
     item::{Item, Origin, Work},
-    lease,
+    lag, log,
     meters::Meters,
-    outbox, progress, reader,
+    outbox,
+    parking::{DeadLetters, rehearsal},
+    progress,
+    queue::{self, Receiver, Sender, Unsent},
+    reader, retry,
 };
-
-/// Inputs in one transaction, at most.
-const BATCH_ROWS_MAX: usize = 1_024;
-/// Inputs that wait for the next batch, at most: calls and records each. A call beyond that is refused.
-const QUEUE_ROWS_MAX: usize = 4_096;
-/// Pause before a batch is tried again after an outage: doubles from the first to the last, full jitter.
-const RETRY_MS: (u64, u64) = (10, 2_000);
 
 /// What a group reads. The group's name is the service's.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
+    /// Instances of one group share its partitions; two groups each hear everything.
     pub group: &'static str,
+    /// None for a service that only says something.
     pub topics: &'static [&'static str],
 }
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError<R> {
+    /// The handler's own no; nothing has changed.
     #[error(transparent)]
     Refused(R),
-    /// The queue is full: try again a little later.
+    /// Too much waits already, or for too long; nothing was done.
     #[error("too much waits already")]
-    Busy,
+    Busy {
+        /// When to try again, at the earliest.
+        retry_after: Duration,
+    },
     /// The input could not be saved; it alone.
     #[error("the request could not be applied")]
     Failed,
@@ -51,34 +56,52 @@ pub enum CallError<R> {
 
 /// The way into a service's handler. Cheap to clone.
 pub struct Runner<H: Handler> {
-    calls: mpsc::Sender<Box<Item<H>>>,
-    records: mpsc::Sender<Box<Item<H>>>,
+    calls: Sender<Box<Item<H>>>,
+    records: Sender<Box<Item<H>>>,
+    admission: Arc<Admission>,
+    dead_letters: DeadLetters,
 }
 
 impl<H: Handler> Clone for Runner<H> {
     fn clone(&self) -> Self {
-        Self { calls: self.calls.clone(), records: self.records.clone() }
+        let Self { calls, records, admission, dead_letters } = self;
+        Self { calls: calls.clone(), records: records.clone(), admission: admission.clone(), dead_letters: dead_letters.clone() }
     }
 }
 
 impl<H: Handler> Runner<H> {
+    /// Asks for new work, which others have to go on with: as [`call`](Runner::call), but refused as well while a reader is too far behind
+    /// what this service has said. What brings work to an end (a cancel, what an operator does) is not new work.
+    pub async fn admit(&self, id: Uuid, key: String, trace: Trace, input: H::Input) -> Result<H::Answer, CallError<H::Refusal>> {
+        self.admission.behind_readers().map_err(busy)?;
+        self.call(id, key, trace, input).await
+    }
+
     /// Asks and waits for the commit. `id` is made once by the caller, so that repeated work has the same ids. Dropping the future gives up
     /// the wait, not the work.
+    ///
+    /// # Errors
+    /// A refusal, or that nothing was done: [`CallError`]. After [`CallError::Stopped`] it may have been done all the same; asking again with
+    /// the same id tells.
     pub async fn call(&self, id: Uuid, key: String, trace: Trace, input: H::Input) -> Result<H::Answer, CallError<H::Refusal>> {
         let (reply, answer) = oneshot::channel();
         let envelope = Envelope { id, correlation: key.clone(), key, at: clock::now(), trace, input };
-        self.calls.try_send(Item::called(envelope, reply)).map_err(|full| match full {
-            mpsc::error::TrySendError::Full(_) => CallError::Busy,
-            mpsc::error::TrySendError::Closed(_) => CallError::Stopped,
+        self.admission.behind_queue(self.calls.age().max(self.records.age())).map_err(busy)?;
+        self.calls.try_send(Item::called(envelope, reply)).map_err(|unsent| match unsent {
+            Unsent::Full => busy(self.admission.full()),
+            Unsent::Closed => CallError::Stopped,
         })?;
         answer.await.unwrap_or(Err(CallError::Stopped))
     }
 
-    /// Brings in a timer or an outcome of the outside world: waits for room, then for the commit. `None` if it could not be applied.
+    /// Brings in a timer or an outcome of the outside world: waits for room, then for the commit. `None` if it could not be applied, which
+    /// is in the log: the caller keeps what it brought, and brings it again.
     pub async fn tell(&self, id: Uuid, key: String, correlation: String, trace: Trace, input: H::Input) -> Option<H::Answer> {
         let (reply, answer) = oneshot::channel();
         let envelope = Envelope { id, key, correlation, at: clock::now(), trace, input };
-        self.records.send(Item::called(envelope, reply)).await.ok()?;
+        if !self.records.send(Item::called(envelope, reply)).await {
+            return None;
+        }
         match answer.await.ok()? {
             Ok(answer) => Some(answer),
             Err(error) => {
@@ -94,12 +117,28 @@ impl<H: Handler> Runner<H> {
         self.records.is_closed()
     }
 
+    /// The desk where people look after what this service could not apply.
+    #[must_use]
+    pub fn dead_letters(&self) -> DeadLetters {
+        self.dead_letters.clone()
+    }
+
     pub(crate) async fn deliver(&self, item: Box<Item<H>>) -> bool {
-        self.records.send(item).await.is_ok()
+        self.records.send(item).await
     }
 }
 
-/// Starts the runner of a service and the readers of what it subscribes to; on Kafka also the relay of what it says.
+fn busy<R>(retry_after: Duration) -> CallError<R> {
+    CallError::Busy { retry_after }
+}
+
+/// Starts the runner of a service and the readers of what it subscribes to; on Kafka also the relay of what it says. They end with `tasks`.
+/// The database has been migrated with [`migrate`](crate::migrate).
+///
+/// Pattern: competing consumers (Hohpe and Woolf). Every process that starts the same group takes its share of the partitions.
+///
+/// # Errors
+/// A partition count or a topic that is not what the bus says, or a server that does not answer. Once started, an outage is waited out.
 pub async fn start<H: Handler>(
     handler: H,
     subscription: Subscription,
@@ -109,27 +148,21 @@ pub async fn start<H: Handler>(
 ) -> Result<Runner<H>, Error> {
     outbox::fix_partitions(&mut *pool.acquire().await?, bus.partitions()).await?;
     let handler = Arc::new(handler);
-    let group = Arc::new(Group {
-        name: subscription.group,
-        instance: new_instance(),
-        partitions: bus.partitions(),
-        lease_ms: lease::LEASE_MS,
-    });
+    let group = Arc::new(Group::new(subscription.group, bus));
     let meters = Arc::new(Meters::of(subscription.group));
-    let (calls, call_queue) = mpsc::channel(QUEUE_ROWS_MAX);
-    let (records, record_queue) = mpsc::channel(QUEUE_ROWS_MAX);
-    let runner = Runner { calls, records };
+    let admission = Arc::new(Admission::new(group.name, group.limits));
+    admission.watch(pool.clone(), tasks);
+    lag::watch(group.name, pool.clone(), tasks);
+    let (calls, call_queue) = queue::channel(group.limits.queue_rows_max);
+    let (records, record_queue) = queue::channel(group.limits.queue_rows_max);
+    let (dead_letters, rehearsals) = rehearsal::channel(group.name, pool.clone());
+    let runner = Runner { calls, records, admission, dead_letters };
     bus.carry(subscription.group, &pool, tasks).await?;
     reader::start(&runner, &handler, &group, subscription, &pool, bus, &meters, tasks).await?;
-    let worker = Worker { handler, pool, db: None, group, meters, bus: bus.clone() };
+    let worker = Worker { handler, pool, db: None, committed: guards::Committed::default(), group, meters, bus: bus.clone() };
     let ending = tasks.clone();
-    tasks.spawn_last(async move { worker.run(call_queue, record_queue, ending).await });
+    tasks.spawn_last(async move { worker.run(call_queue, record_queue, rehearsals, ending).await });
     Ok(runner)
-}
-
-#[expect(clippy::disallowed_methods, reason = "an instance is new at each start; nothing else is derived from its id")]
-fn new_instance() -> Uuid {
-    Uuid::new_v4()
 }
 
 struct Worker<H: Handler> {
@@ -137,40 +170,51 @@ struct Worker<H: Handler> {
     pool: PgPool,
     /// Kept from batch to batch: giving it back costs a round trip each time.
     db: Option<PoolConnection<Postgres>>,
+    committed: guards::Committed,
     group: Arc<Group>,
     meters: Arc<Meters>,
     bus: Bus,
 }
 
 impl<H: Handler> Worker<H> {
-    async fn run(mut self, mut calls: mpsc::Receiver<Box<Item<H>>>, mut records: mpsc::Receiver<Box<Item<H>>>, tasks: Tasks) {
+    async fn run(
+        mut self,
+        mut calls: Receiver<Box<Item<H>>>,
+        mut records: Receiver<Box<Item<H>>>,
+        mut rehearsals: mpsc::Receiver<rehearsal::Ask>,
+        tasks: Tasks,
+    ) {
+        let rows_max = self.group.limits.batch_rows_max;
         loop {
             let mut items = Vec::with_capacity(64);
             tokio::select! {
                 biased;
+                // One at most before a batch: neither keeps the other waiting for long.
+                Some(ask) = rehearsals.recv() => rehearsal::answer(&self.pool, self.handler.as_ref(), self.group.name, ask).await,
                 Some(item) = calls.recv() => items.push(item),
                 Some(item) = records.recv() => items.push(item),
                 () = tasks.finishing(), if !calls.is_closed() => {
                     calls.close();
                     records.close();
+                    rehearsals.close();
                     continue;
                 }
                 else => return,
             }
             // All that waits, never waiting for more; callers get no more than half of a batch while records wait too.
-            drain(&mut calls, &mut items, BATCH_ROWS_MAX / 2);
-            drain(&mut records, &mut items, BATCH_ROWS_MAX);
-            drain(&mut calls, &mut items, BATCH_ROWS_MAX);
-            self.settle_all(items).await;
+            calls.drain(&mut items, rows_max / 2);
+            records.drain(&mut items, rows_max);
+            calls.drain(&mut items, rows_max);
+            self.settle_guarded(items).await;
         }
     }
 
     /// Settles the items in order, in as few transactions as it takes: halves what cannot be saved until one item is left to blame.
     async fn settle_all(&mut self, items: Vec<Box<Item<H>>>) {
-        let mut todo = vec![items];
+        // With whether it was looked at again already, because another instance had been faster.
+        let mut todo = vec![(items, false)];
         let mut attempt = 0;
-        let mut looked_again = None;
-        while let Some(mut items) = todo.pop() {
+        while let Some((mut items, looked_again)) = todo.pop() {
             let Err(fault) = self.try_once(&mut items).await else {
                 attempt = 0;
                 continue;
@@ -178,40 +222,50 @@ impl<H: Handler> Worker<H> {
             match fault {
                 Fault::Moved(streams) => match self.stored(&streams).await {
                     Ok(stored) => {
+                        self.meters.fenced();
+                        self.committed.compare(self.group.name, &stored);
                         realign(&mut items, &streams, stored);
-                        todo.push(items);
+                        todo.push((items, looked_again));
                     }
                     Err(error) => {
                         self.wait(&mut attempt, &error).await;
-                        todo.push(items);
+                        todo.push((items, looked_again));
                     }
                 },
                 Fault::Panic { index, message } => {
                     items[index].work = Work::Poisoned(format!("panicked: {message}"));
-                    todo.push(items);
+                    todo.push((items, looked_again));
                 }
+                // Another instance was faster by a moment: loading again shows what it made.
+                Fault::Blame(error) if is_unique_violation(&error) && !looked_again => todo.push((items, true)),
                 Fault::Blame(_) if items.len() > 1 => {
                     let right = items.split_off(items.len() / 2);
-                    todo.push(right);
-                    todo.push(items);
-                }
-                Fault::Blame(error) if is_unique_violation(&error) && looked_again != Some(items[0].key.clone()) => {
-                    looked_again = Some(items[0].key.clone());
-                    todo.push(items);
+                    todo.push((right, false));
+                    todo.push((items, false));
                 }
                 // Not even the parking can be saved: a person must look, and nothing else may overtake it.
                 Fault::Blame(error) if matches!(items[0].work, Work::Poisoned(_)) => {
-                    tracing::error!(r#type = "PROCESSING_ERROR", group = self.group.name, key = items[0].key, %error, "cannot be parked");
+                    log::cannot_park(self.group.name, &items[0].key, &error);
                     self.wait(&mut attempt, &error).await;
-                    todo.push(items);
+                    todo.push((items, looked_again));
                 }
                 Fault::Blame(error) => {
                     items[0].work = Work::Poisoned(error.to_string());
-                    todo.push(items);
+                    todo.push((items, looked_again));
+                }
+                Fault::ParkLimit(blamed) => {
+                    self.stop_streams(&mut items, &blamed);
+                    todo.push((items, looked_again));
+                }
+                Fault::NoRange { next, error } => {
+                    if !self.make_ranges(&next).await {
+                        self.wait(&mut attempt, &error).await;
+                    }
+                    todo.push((items, looked_again));
                 }
                 Fault::Away(error) => {
                     self.wait(&mut attempt, &error).await;
-                    todo.push(items);
+                    todo.push((items, looked_again));
                 }
             }
         }
@@ -219,11 +273,9 @@ impl<H: Handler> Worker<H> {
 
     /// Waits before a batch is tried again: nobody's fault, so without end.
     async fn wait(&self, attempt: &mut u32, error: &sqlx::Error) {
-        let (first, last) = RETRY_MS;
-        let ceiling = (first << (*attempt).min(16)).min(last);
-        let pause = rand::rng().random_range(1..=ceiling);
+        let pause = retry::pause_ms(*attempt);
         *attempt += 1;
-        tracing::warn!(r#type = "PROCESSING_ERROR", group = self.group.name, %error, pause_ms = pause, "a batch waits");
+        log::outage(self.group.name, error, pause);
         self.meters.retry();
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
@@ -238,13 +290,7 @@ impl<H: Handler> Worker<H> {
     async fn try_once(&mut self, items: &mut Vec<Box<Item<H>>>) -> Result<(), Fault> {
         for item in items.extract_if(.., |item| matches!((&item.work, &item.origin), (Work::Poisoned(_), Origin::Call(_)))) {
             if let (Work::Poisoned(reason), Origin::Call(reply)) = (item.work, item.origin) {
-                tracing::error!(
-                    r#type = "PROCESSING_ERROR",
-                    group = self.group.name,
-                    key = item.key,
-                    reason,
-                    "an input could not be applied"
-                );
+                log::input_failed(self.group.name, &item.key, &reason);
                 let _ = reply.send(Err(CallError::Failed));
             }
         }
@@ -262,9 +308,15 @@ impl<H: Handler> Worker<H> {
         let settled = settling.await.map_err(panicked)??;
         // After a fault it goes back to the pool, which looks at it.
         self.db = Some(db);
-        self.handler.committed();
+        if settled.saved {
+            self.handler.committed();
+        }
         self.bus.said(self.group.name, &settled.said);
         self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);
+        self.meters.dead_letters(settled.dead_letters);
+        self.group.parked(settled.blamed);
+        self.go_on(items);
+        self.committed.note(items);
 
         let mut answers: Vec<Option<batch::Answered<H>>> = Vec::new();
         answers.resize_with(items.len(), || None);
@@ -282,14 +334,6 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-fn drain<T>(queue: &mut mpsc::Receiver<T>, items: &mut Vec<T>, limit: usize) {
-    while items.len() < limit
-        && let Ok(item) = queue.try_recv()
-    {
-        items.push(item);
-    }
-}
-
 /// Streams that are not where the batch thought: what is applied already is dropped, what goes on from the stored position stays, and behind
 /// a hole the reader starts again.
 fn realign<H: Handler>(items: &mut Vec<Box<Item<H>>>, moved: &[Stream], mut stored: HashMap<Stream, Position>) {
@@ -297,10 +341,10 @@ fn realign<H: Handler>(items: &mut Vec<Box<Item<H>>>, moved: &[Stream], mut stor
         let Origin::Stream { record, before, after, restart } = &item.origin else { return true };
         // Its row is gone: nobody reads this stream any more.
         let Some(position) = stored.get_mut(&record.stream) else { return !moved.contains(&record.stream) };
-        let next = (before.seq, before.last_id) == (position.seq, position.last_id) && after.kafka_offset >= position.kafka_offset;
+        let next = *before == *position;
         if next {
             *position = *after;
-        } else if after.seq > position.seq {
+        } else if (after.seq, after.kafka_offset) > (position.seq, position.kafka_offset) {
             restart.ask(record.stream.clone());
         }
         next

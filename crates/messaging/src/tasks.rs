@@ -14,6 +14,7 @@ pub struct Tasks {
 }
 
 impl Tasks {
+    /// No task yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -43,6 +44,7 @@ impl Tasks {
         self.stop.cancelled().await;
     }
 
+    /// Whether the process was asked to stop.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()

@@ -4,9 +4,9 @@ use tokio::sync::Mutex;
 
 use crate::fixture::{CONSUMER, On, PUBLISHER, Pair, READER, Stage, id, keys_everywhere, load::Load, publisher::Say, store, wait};
 
-on_buses!(connections_cut_at_random);
+on_buses!(d06_connections_cut_at_random);
 
-async fn connections_cut_at_random(on: On) {
+async fn d06_connections_cut_at_random(on: On) {
     let Stage { pair, publisher, consumer } = Stage::start(on).await;
     let keys = keys_everywhere(3);
     let load = Load::start(&pair, &publisher.runner, &keys);
@@ -22,9 +22,9 @@ async fn connections_cut_at_random(on: On) {
     Stage { pair, publisher, consumer }.stop().await;
 }
 
-on_buses!(a_batch_cut_before_its_commit_is_repeated);
+on_buses!(c01_a_batch_cut_before_its_commit_is_repeated);
 
-async fn a_batch_cut_before_its_commit_is_repeated(on: On) {
+async fn c01_a_batch_cut_before_its_commit_is_repeated(on: On) {
     let stage = Stage::start(on).await;
     let gate = store::shut_gate(&stage.pair.consumer).await;
     stage.say("a", 1, "ok").await;
@@ -39,10 +39,10 @@ async fn a_batch_cut_before_its_commit_is_repeated(on: On) {
 /// The setting is the server's: one test at a time.
 static STANDBY: Mutex<()> = Mutex::const_new(());
 
-on_buses!(a_commit_that_nobody_hears_of_is_not_repeated);
+on_buses!(c02_a_commit_that_nobody_hears_of_is_not_repeated);
 
 /// The worst moment: the commit has happened, and the connection dies before it says so.
-async fn a_commit_that_nobody_hears_of_is_not_repeated(on: On) {
+async fn c02_a_commit_that_nobody_hears_of_is_not_repeated(on: On) {
     let _alone = STANDBY.lock().await;
     let pair = Pair::new(on).await;
     let bus = pair.bus(on).await;
@@ -70,9 +70,9 @@ async fn a_commit_that_nobody_hears_of_is_not_repeated(on: On) {
     Stage { pair, publisher, consumer }.stop().await;
 }
 
-on_buses!(a_call_whose_commit_nobody_hears_of_is_said_once: postgres);
+on_buses!(d03_a_call_whose_commit_nobody_hears_of_is_said_once: postgres);
 
-async fn a_call_whose_commit_nobody_hears_of_is_said_once(on: On) {
+async fn d03_a_call_whose_commit_nobody_hears_of_is_said_once(on: On) {
     let _alone = STANDBY.lock().await;
     let stage = Stage::of(Pair::new(on).await.waiting_for_a_standby()).await;
     let pair = &stage.pair;

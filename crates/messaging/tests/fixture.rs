@@ -1,11 +1,20 @@
 //! What the suite stands on: a publisher and a consumer, each with a fresh database of its own, and a bus between them.
 
+#[cfg(feature = "kafka")]
+pub(crate) mod broker;
 pub(crate) mod consumer;
+pub(crate) mod desk;
+pub(crate) mod faults;
 #[cfg(feature = "kafka")]
 pub(crate) mod foreign;
+pub(crate) mod guards;
 pub(crate) mod load;
+pub(crate) mod log;
+pub(crate) mod process;
 pub(crate) mod publisher;
+pub(crate) mod small_disk;
 pub(crate) mod store;
+pub(crate) mod variants;
 
 use std::{
     future::Future,
@@ -19,7 +28,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::join_all;
-use messaging::{Bus, CallError, Handler, News, Parked, Runner, Subscription, Tasks, Trace, partition_of};
+use local::Postgres;
+use messaging::{Bus, CallError, Handler, News, Parked, Runner, Tasks, Trace, partition_of};
 use sqlx::{
     Connection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -33,7 +43,7 @@ use publisher::{No, Publisher, Say};
 pub(crate) const PARTITIONS: i32 = 4;
 /// For what comes at once, on a machine that does ten other things.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// The name under which instances of the publisher connect, and its service's name.
+/// The name under which instances of the publisher connect.
 pub(crate) const PUBLISHER: &str = "publisher";
 /// The name under which instances of the consumer connect.
 pub(crate) const CONSUMER: &str = "consumer";
@@ -51,7 +61,11 @@ pub(crate) enum On {
 /// Runs a test on the runtime that all share: Postgres, Kafka and what a test starts outlive the thread it began on.
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new().unwrap()).block_on(test)
+    let start = || {
+        log::keep();
+        Runtime::new().unwrap()
+    };
+    RUNTIME.get_or_init(start).block_on(test)
 }
 
 /// Waits until it is so.
@@ -86,6 +100,8 @@ pub(crate) fn keys_everywhere(each: usize) -> Vec<String> {
 pub(crate) struct Instance<H: Handler> {
     pub(crate) runner: Runner<H>,
     pub(crate) tasks: Tasks,
+    /// What it works through.
+    pub(crate) pool: PgPool,
 }
 
 impl<H: Handler> Instance<H> {
@@ -104,6 +120,9 @@ impl Instance<Publisher> {
 #[derive(Clone)]
 pub(crate) struct Pair {
     pub(crate) on: On,
+    nth: usize,
+    /// The publisher's name, as a service and as a group.
+    pub(crate) service: &'static str,
     pub(crate) group: &'static str,
     pub(crate) notes: &'static str,
     pub(crate) flags: &'static str,
@@ -117,96 +136,72 @@ pub(crate) struct Pair {
     /// To look into the databases; no instance works through these.
     pub(crate) publisher: PgPool,
     pub(crate) consumer: PgPool,
+    server_url: Arc<str>,
     publisher_url: Arc<str>,
     consumer_url: Arc<str>,
-    /// `synchronous_commit` of the instances.
-    commit: &'static str,
+    /// Settings of the server's, for the instances.
+    settings: Vec<(&'static str, &'static str)>,
+    /// How long instances wait for a connection.
+    patience: Duration,
     pools: Arc<Mutex<Vec<PgPool>>>,
 }
 
 impl Pair {
     pub(crate) async fn new(on: On) -> Self {
+        let server = local::postgres::shared_for_tests().await;
+        Self::on_server(on, server, server.port()).await
+    }
+
+    /// On this server, reached through this port.
+    pub(crate) async fn on_server(on: On, server: &Postgres, port: u16) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let nth = NEXT.fetch_add(1, Ordering::Relaxed);
-        let notes: &'static str = format!("notes-{nth}").leak();
-        let flags: &'static str = format!("flags-{nth}").leak();
-        let (publisher_url, publisher) = database(PUBLISHER).await;
+        let (publisher_url, publisher) = database(server, port, PUBLISHER).await;
         store::make_publisher(&publisher).await;
-        let (consumer_url, consumer) = database(CONSUMER).await;
+        let (consumer_url, consumer) = database(server, port, CONSUMER).await;
         store::make_consumer(&consumer).await;
-        Self {
-            on,
-            group: CONSUMER,
-            notes,
-            flags,
-            topics: vec![notes, flags].leak(),
-            echoes: "echoes",
-            mind: Arc::default(),
-            largest: Arc::default(),
-            publisher,
-            consumer,
-            publisher_url,
-            consumer_url,
-            commit: "off",
-            pools: Arc::default(),
-        }
-    }
-
-    /// Another service that hears the same publisher, with a database and a mind of its own.
-    pub(crate) async fn another_consumer(&self) -> Self {
-        let (consumer_url, consumer) = database(CONSUMER).await;
-        store::make_consumer(&consumer).await;
-        Self { group: "another", echoes: "other-echoes", mind: Arc::default(), consumer, consumer_url, ..self.clone() }
-    }
-
-    /// The same, for another runtime: its pools are its own affair.
-    pub(crate) fn elsewhere(&self) -> Self {
-        Self { pools: Arc::default(), ..self.clone() }
-    }
-
-    /// Commits of its instances wait for a standby, if the server has been told that there is one.
-    pub(crate) fn waiting_for_a_standby(self) -> Self {
-        Self { commit: "on", ..self }
+        let server_url = variants::with_port(&server.url("postgres"), port);
+        Self::named(on, nth, server_url, (publisher_url, publisher), (consumer_url, consumer))
     }
 
     pub(crate) async fn bus(&self, on: On) -> Bus {
-        let pool = self.pool(&self.publisher_url, READER);
         // Readers of the unkind bus are told across processes too.
-        let remote = on == On::Shuffle;
-        let publishers = vec![messaging::bus::Publisher { service: PUBLISHER, topics: self.topics.to_vec(), pool, remote }];
+        let publishers = self.publishers(on == On::Shuffle);
         match on {
             On::Postgres => Bus::postgres(PARTITIONS, publishers),
             On::Shuffle => Bus::shuffle(PARTITIONS, publishers, 7),
             #[cfg(feature = "kafka")]
-            On::Kafka => {
-                let brokers = local::kafka::shared_for_tests().await.brokers();
-                Bus::kafka(PARTITIONS, publishers, messaging::bus::kafka::Cluster::new(brokers))
-            }
+            On::Kafka => Bus::kafka(PARTITIONS, publishers, messaging::bus::kafka::Cluster::new(process::brokers().await)),
         }
     }
 
+    fn publishers(&self, remote: bool) -> Vec<messaging::bus::Publisher> {
+        let pool = self.pool(&self.publisher_url, READER);
+        vec![messaging::bus::Publisher {
+            service: self.service,
+            topics: self.topics.to_vec(),
+            readers: vec![self.group],
+            pool,
+            remote,
+        }]
+    }
+
     pub(crate) async fn publisher(&self, bus: &Bus) -> Instance<Publisher> {
-        let tasks = Tasks::new();
-        let subscription = Subscription { group: PUBLISHER, topics: &[] };
         let handler = Publisher { largest: self.largest.clone() };
-        let pool = self.pool(&self.publisher_url, PUBLISHER);
-        Instance { runner: messaging::start(handler, subscription, pool, bus, &tasks).await.unwrap(), tasks }
+        self.start(handler, self.service, &[], self.pool(&self.publisher_url, PUBLISHER), bus).await
     }
 
     /// An instance of the consumer; `name` is left on what it applies.
     pub(crate) async fn consumer(&self, bus: &Bus, name: &'static str) -> Instance<Consumer> {
-        let tasks = Tasks::new();
-        let subscription = Subscription { group: self.group, topics: self.topics };
         let handler = Consumer { name, echoes: self.echoes, mind: self.mind.clone() };
-        let pool = self.pool(&self.consumer_url, CONSUMER);
-        Instance { runner: messaging::start(handler, subscription, pool, bus, &tasks).await.unwrap(), tasks }
+        self.start(handler, self.group, self.topics, self.pool(&self.consumer_url, CONSUMER), bus).await
     }
 
     /// Set as `kit` sets them.
     fn pool(&self, url: &str, name: &str) -> PgPool {
         let options: PgConnectOptions = url.parse().unwrap();
         let options = options.application_name(name).options([
-            ("synchronous_commit", self.commit),
+            ("synchronous_commit", "off"),
             ("plan_cache_mode", "force_generic_plan"),
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
@@ -214,9 +209,10 @@ impl Pair {
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "2s"),
         ]);
+        let options = options.options(self.settings.iter().copied());
         let pool = PgPoolOptions::new()
             .max_connections(6)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(self.patience)
             .test_before_acquire(false)
             .after_release(|db, _| Box::pin(async move { Ok(!db.is_in_transaction()) }))
             .connect_lazy_with(options);
@@ -243,8 +239,17 @@ impl Pair {
 
     /// Says the nth note of a key.
     pub(crate) async fn say(&self, publisher: &Runner<Publisher>, key: &str, n: i64, text: &str) {
-        let say = Say::plain(vec![self.note(key, n, text)]);
-        publisher.call(id(&format!("{key}/{n}")), key.to_owned(), Trace::default(), say).await.unwrap();
+        loop {
+            let say = Say::plain(vec![self.note(key, n, text)]);
+            match publisher.call(id(&format!("{key}/{n}")), key.to_owned(), Trace::default(), say).await {
+                // As every caller should.
+                Err(CallError::Busy { retry_after }) => tokio::time::sleep(retry_after).await,
+                answer => {
+                    answer.unwrap();
+                    return;
+                }
+            }
+        }
     }
 
     /// Says these notes of every key, all keys at once.
@@ -285,15 +290,18 @@ impl Pair {
     }
 
     pub(crate) async fn parked(&self) -> Vec<Parked> {
-        messaging::parked(&mut self.consumer.acquire().await.unwrap(), self.group, 1_000).await.unwrap()
+        let mut db = self.consumer.acquire().await.unwrap();
+        messaging::parking::list(&mut db, self.group, &messaging::parking::Filter::default(), 0, 1_000).await.unwrap()
     }
 
     pub(crate) async fn wait_parked(&self, rows: usize) {
         wait(&format!("{rows} records to be held back"), || async { self.parked().await.len() == rows }).await;
     }
 
-    pub(crate) async fn redrive(&self, key: &str) -> u64 {
-        messaging::redrive(&mut self.consumer.acquire().await.unwrap(), self.group, key).await.unwrap()
+    /// Redrives all that is parked under a key; how many records that are.
+    pub(crate) async fn redrive(&self, key: &str) -> usize {
+        let what = messaging::parking::Redrive::of(messaging::parking::Which::Key(key));
+        self.redrive_as(&what).await.marked.len()
     }
 
     /// The last thing a test does, when all its instances have stopped.
@@ -302,16 +310,16 @@ impl Pair {
         let closed = join_all(pools.iter().chain([&self.publisher, &self.consumer]).map(|pool| pool.close()));
         assert!(tokio::time::timeout(SOON, closed).await.is_ok(), "all connections come back");
         for url in [&self.publisher_url, &self.consumer_url] {
-            store::drop_database(&local::postgres::shared_for_tests().await.url("postgres"), url).await;
+            store::drop_database(&self.server_url, url).await;
         }
     }
 }
 
-async fn database(name: &str) -> (Arc<str>, PgPool) {
-    let url = local::postgres::shared_for_tests().await.fresh_database(name).await.unwrap();
+async fn database(server: &Postgres, port: u16, name: &str) -> (Arc<str>, PgPool) {
+    let url = variants::with_port(&server.fresh_database(name).await.unwrap(), port);
     let pool = PgPoolOptions::new().max_connections(4).connect(&url).await.unwrap();
     messaging::migrate(&mut pool.acquire().await.unwrap()).await.unwrap();
-    (url.into(), pool)
+    (url, pool)
 }
 
 /// The usual cast: one publisher, one consumer.

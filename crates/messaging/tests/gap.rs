@@ -1,6 +1,8 @@
 //! A stream with a hole, or with another history, stops; the others go on.
 
-use crate::fixture::{On, Pair, Stage, key_in, store};
+use messaging::Limits;
+
+use crate::fixture::{On, Pair, Stage, key_in, log, store, wait};
 
 on_buses!(nothing_behind_a_hole_is_applied);
 
@@ -9,12 +11,15 @@ async fn nothing_behind_a_hole_is_applied(on: On) {
     let (broken, whole) = (key_in(0, 0), key_in(1, 0));
     with_hole(&pair, &broken, &whole).await;
 
-    let Stage { pair, publisher, consumer } = Stage::of(pair).await;
+    let bus = pair.bus(on).await.with_limits(Limits { gap_wait_ms: 1_000, ..Limits::default() });
+    let publisher = pair.publisher(&bus).await;
+    let consumer = pair.consumer(&bus, "one").await;
     pair.wait_seen(&whole, &[1, 2, 3, 4, 5, 6]).await;
     pair.wait_seen(&broken, &[1, 2, 3]).await;
     pair.say_all(&publisher.runner, &[broken.clone(), whole.clone()], 7..=12).await;
     pair.wait_seen(&whole, &(1..=12).collect::<Vec<_>>()).await;
     assert_eq!(pair.seen_of(&broken).await, [1, 2, 3], "nothing behind the hole");
+    wait("the reader to say so", || async { log::said(pair.group, "LOG_GAP", "number 4 is missing") > 0 }).await;
     assert_eq!(store::positions(&pair.consumer, pair.group, pair.notes).await[&0], 3);
     Stage { pair, publisher, consumer }.stop().await;
 }
@@ -57,6 +62,7 @@ async fn another_history_stops_its_stream(on: On) {
     pair.say_all(&publisher.runner, &both, 4..=9).await;
     pair.wait_seen(&whole, &(1..=9).collect::<Vec<_>>()).await;
     assert_eq!(pair.seen_of(&broken).await, [1, 2, 3], "nothing of the other history");
+    wait("the reader to say so", || async { log::said(pair.group, "LOG_DIVERGED", pair.notes) > 0 }).await;
     assert_eq!(store::positions(&pair.consumer, pair.group, pair.notes).await[&0], 3);
     Stage { pair, publisher, consumer }.stop().await;
 }
@@ -75,5 +81,6 @@ async fn a_log_that_ends_before_the_last_record_stops(on: On) {
     pair.say_all(&publisher.runner, &both, 7..=16).await;
     pair.wait_seen(&whole, &(1..=16).collect::<Vec<_>>()).await;
     assert_eq!(pair.seen_of(&broken).await, [1, 2, 3, 4, 5, 6], "nothing of the other history");
+    wait("the reader to say so", || async { log::said(pair.group, "LOG_DIVERGED", pair.notes) > 0 }).await;
     Stage { pair, publisher, consumer }.stop().await;
 }

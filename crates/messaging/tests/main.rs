@@ -36,16 +36,44 @@ macro_rules! on_bus {
     };
 }
 
+mod admission;
+#[cfg(feature = "kafka")]
+mod broker;
 mod calls;
+mod copies;
 mod crash;
+mod crash_loop;
+mod database;
+mod dead_letters;
+mod example;
 mod fixture;
 #[cfg(feature = "kafka")]
 mod foreign;
+mod full_disk;
 mod gap;
+mod in_doubt;
+mod operate;
 mod order;
+mod outbox;
+mod park_limit;
 mod parking;
+mod permutations;
+mod plans;
+mod poison;
+mod processes;
+mod racing;
+#[cfg(feature = "kafka")]
+mod raw;
+mod rehearsals;
+#[cfg(feature = "kafka")]
+mod relay;
 mod repeats;
+mod restored;
+mod retention;
+mod slow;
 #[cfg(feature = "kafka")]
 mod switch;
 mod take_over;
 mod waiting;
+#[cfg(feature = "kafka")]
+mod wiped;

@@ -14,9 +14,9 @@ fn state(held: &str, note: &str) -> (String, String) {
     (held.to_owned(), note.to_owned())
 }
 
-on_buses!(poison_parks_its_key_and_nothing_else);
+on_buses!(c05_poison_parks_its_key_and_nothing_else);
 
-async fn poison_parks_its_key_and_nothing_else(on: On) {
+async fn c05_poison_parks_its_key_and_nothing_else(on: On) {
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
     let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
@@ -89,15 +89,15 @@ async fn a_long_parked_key_catches_up_with_its_stream(on: On) {
     stage.stop().await;
 }
 
-on_buses!(a_broken_constraint_is_blamed_on_its_record_alone);
+on_buses!(c06_a_broken_constraint_is_blamed_on_its_record_alone);
 
-async fn a_broken_constraint_is_blamed_on_its_record_alone(on: On) {
+async fn c06_a_broken_constraint_is_blamed_on_its_record_alone(on: On) {
     one_of_a_big_batch(on, "trouble", "no_trouble").await;
 }
 
-on_buses!(a_panic_is_blamed_on_its_record_alone);
+on_buses!(c06_a_panic_is_blamed_on_its_record_alone);
 
-async fn a_panic_is_blamed_on_its_record_alone(on: On) {
+async fn c06_a_panic_is_blamed_on_its_record_alone(on: On) {
     one_of_a_big_batch(on, "panic", "panicked").await;
 }
 
@@ -137,9 +137,9 @@ async fn one_of_a_big_batch(on: On, text: &str, reason: &str) {
     stage.stop().await;
 }
 
-on_buses!(bytes_that_mean_nothing_are_parked);
+on_buses!(c05_bytes_that_mean_nothing_are_parked);
 
-async fn bytes_that_mean_nothing_are_parked(on: On) {
+async fn c05_bytes_that_mean_nothing_are_parked(on: On) {
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
     let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
@@ -155,9 +155,9 @@ async fn bytes_that_mean_nothing_are_parked(on: On) {
     stage.stop().await;
 }
 
-on_buses!(a_type_of_no_interest_is_passed_over);
+on_buses!(c10_a_type_of_no_interest_is_passed_over);
 
-async fn a_type_of_no_interest_is_passed_over(on: On) {
+async fn c10_a_type_of_no_interest_is_passed_over(on: On) {
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
     stage.say_news("other", vec![pair.news(pair.notes, "test.Other", "a", vec![0xff])]).await;

@@ -9,9 +9,9 @@ use crate::fixture::{On, PARTITIONS, Pair, keys_everywhere, load::Load, store, w
 /// A lease runs out after 3 seconds, and is looked for every second.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(5);
 
-on_buses!(a_stopped_instance_is_followed);
+on_buses!(c03_a_stopped_instance_is_followed);
 
-async fn a_stopped_instance_is_followed(on: On) {
+async fn c03_a_stopped_instance_is_followed(on: On) {
     let pair = Pair::new(on).await;
     let bus = pair.bus(on).await;
     let publisher = pair.publisher(&bus).await;
@@ -31,10 +31,10 @@ async fn a_stopped_instance_is_followed(on: On) {
     pair.close().await;
 }
 
-on_buses!(a_crashed_instance_is_followed);
+on_buses!(c03_a_crashed_instance_is_followed);
 
 /// An instance whose runtime is gone: nothing of it runs, nothing is given back.
-async fn a_crashed_instance_is_followed(on: On) {
+async fn c03_a_crashed_instance_is_followed(on: On) {
     let pair = Pair::new(on).await;
     let bus = pair.bus(on).await;
     let publisher = pair.publisher(&bus).await;
@@ -54,10 +54,10 @@ async fn a_crashed_instance_is_followed(on: On) {
     pair.close().await;
 }
 
-on_buses!(a_newcomer_gets_its_share);
+on_buses!(c03_a_newcomer_gets_its_share);
 
 /// Nothing is lost or doubled while partitions change hands between the living.
-async fn a_newcomer_gets_its_share(on: On) {
+async fn c03_a_newcomer_gets_its_share(on: On) {
     let pair = Pair::new(on).await;
     let bus = pair.bus(on).await;
     let publisher = pair.publisher(&bus).await;

@@ -1,12 +1,12 @@
 //! An early record waits, and is applied once its key has moved; later ones of its stream and key do not overtake it.
 
-use messaging::Trace;
+use messaging::{Held, Trace};
 
 use crate::fixture::{On, Stage, consumer::Input, id, key_in, store, wait};
 
-on_buses!(an_early_record_waits_for_its_key);
+on_buses!(c07_an_early_record_waits_for_its_key);
 
-async fn an_early_record_waits_for_its_key(on: On) {
+async fn c07_an_early_record_waits_for_its_key(on: On) {
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
     let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
@@ -112,6 +112,27 @@ async fn late_failure(on: On, text: &str) {
     pair.mind.cure();
     assert!(pair.redrive(&key).await > 0);
     pair.wait_seen(&key, &[1]).await;
+    pair.wait_parked(0).await;
+    stage.stop().await;
+}
+
+on_buses!(c10_a_newer_version_waits_for_a_binary_that_knows_it);
+
+/// It holds back what is behind it in its stream; an upgrade applies both, in order, without a person.
+async fn c10_a_newer_version_waits_for_a_binary_that_knows_it(on: On) {
+    let stage = Stage::start(on).await;
+    let pair = &stage.pair;
+    let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
+    stage.say_news("newer", vec![pair.news(pair.notes, "test.v2.Note", &key, b"1 ok".to_vec())]).await;
+    stage.say(&key, 2, "ok").await;
+    stage.say_news("strange", vec![pair.news(pair.notes, "test.Stranger", &neighbour, vec![0xff])]).await;
+    stage.say(&neighbour, 1, "ok").await;
+    pair.wait_seen(&neighbour, &[1]).await;
+    pair.wait_parked(2).await;
+    assert!(pair.parked().await.iter().all(|row| row.held == Held::Waiting && row.record.key == key));
+
+    pair.mind.cure();
+    pair.wait_seen(&key, &[1, 2]).await;
     pair.wait_parked(0).await;
     stage.stop().await;
 }

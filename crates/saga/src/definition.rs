@@ -3,9 +3,11 @@
 /// A saga as data. The executor, the picture, the remaining-steps view and the model checker all read this and nothing else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Definition {
+    /// Of what the saga settles: `a-z`, `0-9` and `-`.
     pub name: &'static str,
     /// An instance finishes on the version it was started with.
     pub version: i32,
+    /// Asked one after another, in this order; undone in the reverse.
     pub steps: &'static [Step],
     /// The command that ends a saga whose steps are all undone.
     pub close: &'static str,
@@ -13,10 +15,14 @@ pub struct Definition {
     pub resends_max: u8,
 }
 
+/// One command to one participant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// Part of its commands' ids, so it never changes: `a-z`, `0-9` and `-`.
     pub name: &'static str,
+    /// What the command is called, for example `ChargePayment`.
     pub command: &'static str,
+    /// How it is taken back.
     pub undo: Undo,
 }
 
@@ -48,21 +54,25 @@ pub const fn step(name: &'static str, command: &'static str) -> StepDraft {
 }
 
 impl StepDraft {
+    /// Taken back by this command.
     #[must_use]
     pub const fn undo(self, command: &'static str) -> Step {
         self.with(Undo::By(command))
     }
 
+    /// The point of no return: [`Undo::Pivot`].
     #[must_use]
     pub const fn pivot(self) -> Step {
         self.with(Undo::Pivot)
     }
 
+    /// Behind the pivot: [`Undo::Retriable`].
     #[must_use]
     pub const fn retriable(self) -> Step {
         self.with(Undo::Retriable)
     }
 
+    /// Leaves nothing behind, for this reason.
     #[must_use]
     pub const fn no_undo(self, reason: &'static str) -> Step {
         self.with(Undo::None(reason))
@@ -76,20 +86,28 @@ impl StepDraft {
 /// Why a definition is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Nonsense {
+    /// There is nothing to settle.
     #[error("a saga without steps")]
     NoSteps,
+    /// Of the saga or of a step.
     #[error("a name is empty or has a character that is not a-z, 0-9 or -")]
     BadName,
+    /// Their commands would have the same ids.
     #[error("two steps have the same name")]
     SameName,
+    /// A step, its undo or the close has none.
     #[error("a command without a name")]
     NoCommand,
+    /// There is one point of no return.
     #[error("two pivots")]
     TwoPivots,
+    /// Or a step that says why it has none: it could still be refused.
     #[error("a step behind the pivot must be retriable: nothing is undone from there on")]
     UndoBehindPivot,
+    /// Nothing would take it back.
     #[error("a retriable step must be behind the pivot: before it, it would have to be undone")]
     RetriableBeforePivot,
+    /// Whoever reads the definition must not have to guess.
     #[error("a step without an undo does not say why")]
     NoReason,
 }
@@ -97,6 +115,9 @@ pub enum Nonsense {
 impl Definition {
     /// Refuses what can't work. `const`, so that a definition can be checked where it stands:
     /// `const _: () = assert!(CHECKOUT.check().is_ok());`
+    ///
+    /// # Errors
+    /// The first [`Nonsense`] there is.
     pub const fn check(&self) -> Result<(), Nonsense> {
         if self.steps.is_empty() {
             return Err(Nonsense::NoSteps);

@@ -21,11 +21,14 @@ use world::{Effect, Event, Order, Wire, World};
 /// More states than this are taken for a model that never ends.
 const STATES_MAX: usize = 1_000_000;
 
+/// What is explored.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
+    /// The saga.
     pub definition: Definition,
     /// Production's, unless somebody wants to see what a wrong one leads to.
     pub next: fn(&Definition, Progress, Input) -> (Progress, Vec<Command>),
+    /// What may be relied on.
     pub participants: Participants,
 }
 
@@ -49,7 +52,9 @@ impl Model {
 /// Every state was visited and every property holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// How many there are.
     pub states: usize,
+    /// Ways from one to another.
     pub transitions: usize,
     /// Rare things that must be possible, and in how many states they are. A zero means that the model did not test what it should.
     pub sometimes: Vec<(&'static str, usize)>,
@@ -58,7 +63,9 @@ pub struct Report {
 /// The shortest way to break a property.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Counterexample {
+    /// The property.
     pub broken: &'static str,
+    /// What happened, from the start.
     pub path: Vec<String>,
     /// Where it ends.
     pub world: String,
@@ -136,7 +143,10 @@ const SOMETIMES: &[(&str, Check)] = &[
     }),
 ];
 
-/// Visits every state there is. `Err` is the shortest way to a state that breaks a property.
+/// Visits every state there is.
+///
+/// # Errors
+/// The shortest way to a state that breaks a property.
 pub fn explore(model: &Model) -> Result<Report, Counterexample> {
     let mut graph = Graph::default();
     let mut todo = VecDeque::from([graph.add(World::new(&model.definition), None)]);

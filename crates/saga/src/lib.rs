@@ -1,12 +1,5 @@
-//! Sagas without a runtime: a [`Definition`] is data, [`next()`] is one pure function, and [`explore`] is a model checker over
-//! that very function.
-//!
-//! Whoever runs a saga keeps its [`Progress`], gives [`next()`] every [`Input`] and sends the [`Command`]s that come back.
-//! Participants keep three promises (each has a sabotage in [`explore`] that shows what happens without it): an answer names
-//! the command it answers; the same command gets the same answer and has its effect once; an undo that arrives before its
-//! command leaves a mark that refuses it.
-//!
-//! Patterns: saga with a process manager, pivot and compensations (Garcia-Molina and Salem; microservices.io).
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
 
 mod definition;
 pub mod explore;

@@ -7,13 +7,18 @@ use crate::{Cause, Definition, Phase, Progress, Stand, StepState};
 /// What a saga asks of the world; also how an answer names what it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Command {
+    /// Takes the step.
     Do {
+        /// Its place in the definition, from 0.
         step: usize,
+        /// From [`Command::FIRST_ATTEMPT`].
         attempt: u8,
     },
     /// Undoes the first attempt of the step, whatever became of it.
     Undo {
+        /// Its place in the definition, from 0.
         step: usize,
+        /// From [`Command::FIRST_ATTEMPT`].
         attempt: u8,
     },
     /// Everything is undone: end it.
@@ -21,6 +26,7 @@ pub enum Command {
 }
 
 impl Command {
+    /// Attempts count from here; 0 stands for none.
     pub const FIRST_ATTEMPT: u8 = 1;
 
     /// UUIDv5 of the saga and `step/do|undo/attempt`: the same ask has the same id, after any crash and however often it is sent.
@@ -54,8 +60,10 @@ impl Command {
     }
 }
 
+/// What a participant says to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Answer {
+    /// The effect is there; of an undo, it is not there any more or never was.
     Done,
     /// For good. A failure that may pass is no answer: the participant tries again by itself.
     Refused,
@@ -64,9 +72,13 @@ pub enum Answer {
 /// What a saga hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
+    /// It begins.
     Started,
+    /// A participant answered.
     Answer {
+        /// What it answers: see [`Progress::named`].
         to: Command,
+        /// What it says.
         answer: Answer,
     },
     /// Whoever decides the pivot has let a cancel through: the pivot will be refused from now on.

@@ -2,10 +2,12 @@
 
 use crate::{Command, Definition};
 
+/// Where one saga stands. Read and written as one line of text: [`Display`](std::fmt::Display) and [`FromStr`](std::str::FromStr).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Progress {
     /// One a step, in the order of the definition.
     pub steps: Vec<Stand>,
+    /// Which way it goes.
     pub phase: Phase,
     /// Why it unwinds.
     pub cause: Option<Cause>,
@@ -15,60 +17,80 @@ pub struct Progress {
     pub resent: u8,
 }
 
+/// Where one step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stand {
+    /// What became of it.
     pub state: StepState,
     /// Of the command asked last, do or undo; 0 before the first.
     pub attempt: u8,
 }
 
+/// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepState {
     /// Not asked yet.
     Waiting,
     /// Asked, not answered.
     Asked,
+    /// Its effect is there.
     Done,
+    /// For good: it has no effect.
     Refused,
     /// Its undo is asked, not answered.
     Undoing,
+    /// Its effect is taken back, or never was.
     Undone,
+    /// Its effect is there and stays: a person must act.
     UndoRefused,
     /// Never asked, and now never will be.
     Skipped,
 }
 
+/// Which way a saga goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Asking steps, the first one first.
     Forward,
     /// Undoing steps, the last one first.
     Unwinding,
     /// Everything is undone; the closing command is asked.
     Closing,
+    /// Every step is done. Final.
     Done,
+    /// Every step is undone, and it is closed. Final.
     Undone,
 }
 
+/// Why a saga unwinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// This step was refused.
     Refused {
+        /// Its place in the definition, from 0.
         step: usize,
     },
+    /// [`Input::Cancel`](crate::Input::Cancel).
     Cancelled,
 }
 
 /// What people are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
+    /// Goes forward.
     Running,
+    /// Unwinds or closes.
     Compensating,
+    /// Waits for a person, or for a late answer.
     NeedsAttention,
+    /// Every step is done.
     Done,
+    /// Every step is undone.
     Undone,
 }
 
 impl State {
+    /// `RUNNING COMPENSATING NEEDS_ATTENTION DONE UNDONE`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,6 +116,7 @@ impl Progress {
         }
     }
 
+    /// What people are shown.
     #[must_use]
     pub fn state(&self) -> State {
         match self.phase {
@@ -105,6 +128,7 @@ impl Progress {
         }
     }
 
+    /// Whether nothing moves it any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Done | Phase::Undone)

@@ -95,6 +95,15 @@ impl Handler for Inventory {
         kit::hear(record, Input::of)
     }
 
+    fn refuse(&self, record: &Record) -> Option<Input> {
+        kit::refuse(record, |message| {
+            let Message::ReserveStock(told) = message else { return None };
+            let command = ids::parse(&told.command_id).ok()?;
+            let (order, reservation) = (ids::parse(&told.order_id).ok()?, reservation_of(command));
+            Some(Input::Told { order, reservation, ask: Ask::Refuse { command } })
+        })
+    }
+
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
         let mut upserted = BTreeSet::new();
         let mut orders = BTreeSet::new();
@@ -153,7 +162,7 @@ fn settle(book: &mut Book, order: Uuid, id: Uuid, ask: &Ask) -> Result<Decision<
 }
 
 fn news_of(order: Uuid, reservation: Uuid, ask: &Ask, said: Said) -> Option<News> {
-    let (Ask::Reserve { command, .. } | Ask::Release { command, .. }) = ask else { return None };
+    let (Ask::Reserve { command, .. } | Ask::Release { command, .. } | Ask::Refuse { command }) = ask else { return None };
     let (order_id, command_id, reservation_id) = (order.to_string(), command.to_string(), reservation.to_string());
     match said {
         Said::Reserved(lines) => {

@@ -20,6 +20,6 @@ const SUBSCRIPTION: Subscription = Subscription { group: "inventory", topics: &[
 
 /// Starts the service; it ends with the room's tasks.
 pub async fn start(room: kit::Room) -> anyhow::Result<grpc::Routes> {
-    let runner = messaging::start(events::Inventory, SUBSCRIPTION, room.pool.clone(), &room.bus, &room.tasks).await?;
+    let runner = room.run(events::Inventory, SUBSCRIPTION).await?;
     Ok(grpc::routes(runner, room.pool))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contracts::common::v1::Line;
+use contracts::{DISCARDED, common::v1::Line};
 use uuid::Uuid;
 
 use crate::error::Refusal;
@@ -116,6 +116,10 @@ pub(crate) enum Ask {
         command: Uuid,
         undoes: Uuid,
     },
+    /// A person gave the Reserve up.
+    Refuse {
+        command: Uuid,
+    },
     /// The order completed.
     Commit,
 }
@@ -162,9 +166,17 @@ pub(crate) fn settle(standing: Option<&Reservation>, ask: &Ask, shelf: Shelf<'_>
                 Err(no) => Turn::to(row(Refused(no.clone())), Vec::new(), Said::Failed(no)),
             })
         }
-        (Some((Held | Committed | Released, row)), Ask::Reserve { .. }) => Ok(Turn::again(Said::Reserved(row.lines.clone()))),
-        (Some((Refused(no), _)), Ask::Reserve { .. }) => Ok(Turn::again(Said::Failed(no.clone()))),
-        (Some((Voided, _)), Ask::Reserve { .. }) => Ok(Turn::again(Said::Failed(No::new(VOIDED, "")))),
+        // The mark that refuses the Reserve, should it come again.
+        (None, Ask::Refuse { command }) => {
+            let no = No::new(DISCARDED, "");
+            let row = Reservation { command: *command, state: Refused(no.clone()), lines: Vec::new(), undone_by: None };
+            Ok(Turn::to(row, Vec::new(), Said::Failed(no)))
+        }
+        (Some((Held | Committed | Released, row)), Ask::Reserve { .. } | Ask::Refuse { .. }) => {
+            Ok(Turn::again(Said::Reserved(row.lines.clone())))
+        }
+        (Some((Refused(no), _)), Ask::Reserve { .. } | Ask::Refuse { .. }) => Ok(Turn::again(Said::Failed(no.clone()))),
+        (Some((Voided, _)), Ask::Reserve { .. } | Ask::Refuse { .. }) => Ok(Turn::again(Said::Failed(No::new(VOIDED, "")))),
 
         (None, Ask::Release { command, undoes }) => {
             let row = Reservation { command: *undoes, state: Voided, lines: Vec::new(), undone_by: Some(*command) };
@@ -278,6 +290,16 @@ mod tests {
             assert_eq!(said(&state, &again), Said::Reserved(vec![line("a", 3)]));
         }
         assert_eq!(said(&State::Refused(out_of_stock()), &again), Said::Failed(out_of_stock()));
+    }
+
+    #[test]
+    fn a_command_that_was_given_up_is_refused_ever_after() {
+        let (give_up, no) = (Ask::Refuse { command: DO }, No::new(DISCARDED, ""));
+        let turn = settle(None, &give_up, &shelf).unwrap();
+        assert_eq!((turn.row.map(|row| row.state), turn.stock), (Some(State::Refused(no.clone())), Vec::new()));
+        assert_eq!(said(&State::Refused(no.clone()), &reserve(&[line("a", 3)])), Said::Failed(no.clone()));
+        assert_eq!(said(&State::Refused(no), &release()), Said::Released);
+        assert_eq!(said(&State::Held, &give_up), Said::Reserved(vec![line("a", 3)]), "it was done before");
     }
 
     #[test]

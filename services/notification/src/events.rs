@@ -1,6 +1,9 @@
 //! The handler: every end of an order is told once.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use contracts::{
     Message,
@@ -17,10 +20,20 @@ use crate::{
     text::{self, Amount, Ending},
 };
 
-/// Where notifications go: to their table and into the log.
+/// Where notifications go: to their table, and into the log at debug.
 const CHANNEL: &str = "log";
 
-pub(crate) struct Notifications;
+#[derive(Default)]
+pub(crate) struct Notifications {
+    /// What the batch in progress has saved, for the log: each save replaces what an undone one left.
+    saved: Mutex<Book>,
+}
+
+impl Notifications {
+    fn saved(&self) -> MutexGuard<'_, Book> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// An order that ended.
 #[derive(Debug)]
@@ -88,10 +101,23 @@ impl Handler for Notifications {
 
     async fn save(&self, db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
         store::save(db, &book).await?;
-        for ((_, kind), Notification { customer, text, .. }) in book.fresh() {
-            tracing::info!(kind = kind.name(), customer, text, "told the customer");
-        }
+        *self.saved() = book;
         Ok(())
+    }
+
+    fn committed(&self) {
+        let book = std::mem::take(&mut *self.saved());
+        for ((order, kind), Notification { customer, text, .. }) in book.fresh() {
+            tracing::debug!(
+                r#type = "NOTIFICATION",
+                service = "notification",
+                orderId = %order,
+                kind = kind.name(),
+                customer,
+                text,
+                "told the customer"
+            );
+        }
     }
 }
 
@@ -115,7 +141,7 @@ mod tests {
             trace: messaging::Trace::default(),
             input,
         };
-        Notifications.decide(book, &heard).unwrap().news.len()
+        Notifications::default().decide(book, &heard).unwrap().news.len()
     }
 
     #[test]

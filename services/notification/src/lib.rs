@@ -18,6 +18,6 @@ const SUBSCRIPTION: Subscription = Subscription { group: "notification", topics:
 
 /// Starts the service; it ends with the room's tasks.
 pub async fn start(room: kit::Room) -> anyhow::Result<grpc::Routes> {
-    messaging::start(events::Notifications, SUBSCRIPTION, room.pool.clone(), &room.bus, &room.tasks).await?;
+    room.run(events::Notifications::default(), SUBSCRIPTION).await?;
     Ok(grpc::routes(room.pool))
 }

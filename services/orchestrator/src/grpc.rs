@@ -8,7 +8,7 @@ use contracts::{
     },
     time::to_proto,
 };
-use saga::{StepState, Undo};
+use saga::{State, StepState, Undo};
 use sqlx::PgPool;
 pub(crate) use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -19,6 +19,8 @@ use crate::{
 };
 
 const STATE_PREFIX: &str = "SAGA_STATE_";
+/// Of a saga that stands as well as any, but could not be saved when it asked again.
+const SET_ASIDE: &str = "it could not ask again; the log says why";
 
 pub(crate) fn routes(pool: PgPool) -> Routes {
     Routes::new(SagaServiceServer::new(Door { pool }))
@@ -84,7 +86,7 @@ fn filter_of(state: i32) -> Result<&'static str, Status> {
 
 fn view(row: Row) -> v1::Saga {
     let known = row.known();
-    let (steps, remaining, attention) = match &known {
+    let (steps, remaining, mut attention) = match &known {
         None => (Vec::new(), Vec::new(), String::new()),
         Some((definition, progress)) => (
             definition
@@ -97,6 +99,9 @@ fn view(row: Row) -> v1::Saga {
             instance::attention(definition, progress),
         ),
     };
+    if attention.is_empty() && known.is_some() && row.state == State::NeedsAttention.as_str() {
+        attention.push_str(SET_ASIDE);
+    }
     let state = SagaState::from_str_name(&format!("{STATE_PREFIX}{}", row.state)).unwrap_or_default();
     let reason = [attention, row.reason].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
     v1::Saga {

@@ -27,7 +27,7 @@ const SUBSCRIPTION: Subscription = Subscription {
 
 /// Starts the service; it ends with the room's tasks.
 pub async fn start(room: kit::Room) -> anyhow::Result<grpc::Routes> {
-    let runner = messaging::start(events::Orchestrator, SUBSCRIPTION, room.pool.clone(), &room.bus, &room.tasks).await?;
+    let runner = room.run(events::Orchestrator, SUBSCRIPTION).await?;
     room.tasks.spawn("saga deadlines", deadlines::run(runner, room.pool.clone(), room.tasks.clone()));
     Ok(grpc::routes(room.pool))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use contracts::{Message, ids, inventory::v1::ProductUpserted, order::v1 as proto, time::from_proto};
@@ -16,6 +16,7 @@ use crate::{
     draft::Draft,
     error::Refusal,
     order::{self, Entry, Fact, Line, Order, Said, Status},
+    pending::{Move, Pending, Told},
     store,
     watch::Watchers,
 };
@@ -32,7 +33,7 @@ pub(crate) enum Input {
 
 pub(crate) enum Command {
     Record { event: String, at: Option<OffsetDateTime>, detail: String },
-    Confirm { command_id: String, reservation_id: String, shipment_id: String },
+    Confirm { confirm: proto::ConfirmOrder, given_up: bool },
     Close { command_id: String, reason: String, refunded_amount: i64 },
 }
 
@@ -58,21 +59,18 @@ pub(crate) struct Book {
     pub(crate) changed: HashSet<Uuid>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) priced: BTreeMap<String, (OffsetDateTime, ProductUpserted)>,
+    /// For the log.
+    pub(crate) moves: Vec<Move>,
 }
 
 pub(crate) struct Orders {
     watchers: Arc<Watchers>,
-    /// What watchers are told after the commit.
-    pending: Mutex<Vec<(Order, Vec<Entry>)>>,
+    pending: Pending,
 }
 
 impl Orders {
     pub(crate) fn new(watchers: Arc<Watchers>) -> Self {
-        Self { watchers, pending: Mutex::default() }
-    }
-
-    fn pending(&self) -> std::sync::MutexGuard<'_, Vec<(Order, Vec<Entry>)>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { watchers, pending: Pending::default() }
     }
 }
 
@@ -83,7 +81,11 @@ impl Handler for Orders {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Input> {
-        let Some(message) = Message::decode(&record.type_name, &record.payload) else { return Heard::Ignored };
+        let Some(message) = Message::decode(&record.type_name, &record.payload) else {
+            use Message::{CloseOrder, ConfirmOrder, ProductUpserted, RecordProgress};
+            let heard = |message| matches!(message, RecordProgress(_) | ConfirmOrder(_) | CloseOrder(_) | ProductUpserted(_));
+            return kit::unknown(record, heard);
+        };
         let told = |order_id: &str, command| match ids::parse(order_id) {
             Ok(order_id) => Heard::Input(Input::Told { order_id, command }),
             Err(error) => Heard::Undecodable(format!("order_id: {error}")),
@@ -94,11 +96,7 @@ impl Handler for Orders {
                 &m.order_id,
                 Command::Record { event: m.event, at: m.occurred_at.as_ref().and_then(from_proto), detail: m.detail },
             ),
-            Ok(Message::ConfirmOrder(m)) => {
-                let command =
-                    Command::Confirm { command_id: m.command_id, reservation_id: m.reservation_id, shipment_id: m.shipment_id };
-                told(&m.order_id, command)
-            }
+            Ok(Message::ConfirmOrder(m)) => told(&m.order_id.clone(), Command::Confirm { confirm: m, given_up: false }),
             Ok(Message::CloseOrder(m)) => {
                 told(&m.order_id, Command::Close { command_id: m.command_id, reason: m.reason, refunded_amount: m.refunded_amount })
             }
@@ -115,7 +113,7 @@ impl Handler for Orders {
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
         // What a batch left behind that was not committed.
-        self.pending().clear();
+        self.pending.stage(Told::default());
         let mut orders = Vec::with_capacity(batch.len());
         let mut facts = Vec::new();
         let mut unpriced = Vec::new();
@@ -149,17 +147,26 @@ impl Handler for Orders {
         }
     }
 
-    async fn save(&self, db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
+    async fn save(&self, db: &mut PgConnection, mut book: Book) -> sqlx::Result<()> {
         let watched = self.watchers.pick(&book);
+        let told = Told { watched, submitted: book.new_orders.len(), moves: std::mem::take(&mut book.moves) };
         store::save(db, book).await?;
-        *self.pending() = watched;
+        self.pending.stage(told);
         Ok(())
     }
 
+    fn refuse(&self, record: &Record) -> Option<Input> {
+        kit::refuse(record, |message| {
+            let Message::ConfirmOrder(confirm) = message else { return None };
+            Some(Input::Told {
+                order_id: ids::parse(&confirm.order_id).ok()?,
+                command: Command::Confirm { confirm, given_up: true },
+            })
+        })
+    }
+
     fn committed(&self) {
-        for (order, entries) in std::mem::take(&mut *self.pending()) {
-            self.watchers.tell(&order, entries);
-        }
+        self.pending.committed(&self.watchers);
     }
 }
 
@@ -200,7 +207,7 @@ impl Book {
         };
         self.new_orders.insert(order.id);
         self.new_lines.push((order.id, lines));
-        self.write(order, asked.id, asked.at, "OrderCreated", "");
+        self.write(order, asked, asked.at, "OrderCreated", "");
         let answer = Answer { order_id: draft.id, status: Status::Pending, replayed: false };
         Ok(Decision::new(answer, vec![news(draft.id, created)]))
     }
@@ -220,7 +227,7 @@ impl Book {
             reason: order.reason.clone(),
         };
         let detail = order.reason.clone();
-        self.write(order, asked.id, asked.at, "OrderCancelRequested", &detail);
+        self.write(order, asked, asked.at, "OrderCancelRequested", &detail);
         Ok(Decision::new(answer, vec![news(order_id, requested)]))
     }
 
@@ -228,7 +235,8 @@ impl Book {
         let mut order = self.order(order_id)?;
         let input = match command {
             Command::Record { event, .. } => order::Input::Fact(Fact::named(event)),
-            Command::Confirm { .. } => order::Input::Confirm,
+            Command::Confirm { given_up: false, .. } => order::Input::Confirm,
+            Command::Confirm { given_up: true, .. } => order::Input::Refuse,
             Command::Close { .. } => order::Input::Close,
         };
         let (status, said) = order::next(order.status, input).map_err(|_| Refusal::NotCancellable(order.status))?;
@@ -249,17 +257,21 @@ impl Book {
                 if status == Status::Compensating && was != Status::Compensating {
                     order.reason.clone_from(detail);
                 }
-                self.write(order, asked.id, at.unwrap_or(asked.at), event, detail);
+                self.write(order, asked, at.unwrap_or(asked.at), event, detail);
                 Ok(Decision::quiet(answer))
             }
-            Command::Confirm { command_id, reservation_id, shipment_id } => {
+            Command::Confirm { confirm: proto::ConfirmOrder { command_id, reservation_id, shipment_id, .. }, .. } => {
+                order.status = status;
                 let (event, news) = match said {
                     Said::Completed => ("OrderCompleted", completed(&order, command_id, reservation_id, shipment_id)),
-                    _ => ("OrderConfirmRefused", confirm_refused(&order, command_id)),
+                    _ if status == was => ("OrderConfirmRefused", confirm_refused(&order, command_id)),
+                    _ => {
+                        order.reason = contracts::DISCARDED.to_owned();
+                        ("OrderConfirmDiscarded", confirm_refused(&order, command_id))
+                    }
                 };
-                order.status = status;
                 if !known && (status != was || said == Said::ConfirmRefused) {
-                    self.write(order, asked.id, asked.at, event, "");
+                    self.write(order, asked, asked.at, event, "");
                 }
                 Ok(Decision::new(answer, vec![news]))
             }
@@ -279,7 +291,7 @@ impl Book {
                 };
                 if status != was {
                     let detail = order.reason.clone();
-                    self.write(order, asked.id, asked.at, event, &detail);
+                    self.write(order, asked, asked.at, event, &detail);
                 }
                 Ok(Decision::new(answer, vec![news]))
             }
@@ -291,7 +303,9 @@ impl Book {
     }
 
     /// Keeps the order with one more entry in its timeline.
-    fn write(&mut self, mut order: Order, cause: Uuid, at: OffsetDateTime, event: &str, detail: &str) {
+    fn write(&mut self, mut order: Order, asked: &Envelope<Input>, at: OffsetDateTime, event: &str, detail: &str) {
+        let (cause, from) = (asked.id, self.orders.get(&order.id).map(|order| order.status));
+        self.moves.extend(Move::of(asked, order.id, from, order.status));
         order.version += 1;
         order.updated_at = order.updated_at.max(at);
         self.entries.push(Entry {

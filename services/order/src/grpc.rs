@@ -7,9 +7,10 @@ use contracts::{
     time::to_proto,
 };
 use kit::grpc::{
-    already_exists, call_error, internal, invalid, not_found, order_id, page, place, place_token, refused, text, trace_of,
+    already_exists, call_error, internal, invalid, not_found, order_id, overloaded, page, place, place_token, refused, text,
+    trace_of,
 };
-use messaging::{CallError, Runner, Tasks, Trace};
+use messaging::{Runner, Tasks, Trace};
 use sqlx::PgPool;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -29,6 +30,8 @@ use crate::{
 /// How often a watcher looks by itself: another process may have changed the order.
 const WATCH_POLL_MS: u64 = 1_000;
 const REASON_CHARS_MAX: usize = 256;
+/// When to look again for an order while too many look.
+const LOOKUP_RETRY_MS: u64 = 100;
 
 pub(crate) struct Service {
     pub(crate) runner: Runner<Orders>,
@@ -52,7 +55,7 @@ async fn read(lookup: &Lookup, id: Uuid) -> Result<Shown, Code> {
     match lookup.order(id).await {
         Ok(Some(shown)) => Ok(shown),
         Ok(None) => Err(not_found("order", &id.to_string())),
-        Err(Failed::Busy) => Err(call_error(CallError::<Refusal>::Busy)),
+        Err(Failed::Busy) => Err(overloaded(Duration::from_millis(LOOKUP_RETRY_MS))),
         Err(Failed::Database(error)) => Err(internal(error.as_ref())),
     }
 }
@@ -66,7 +69,8 @@ impl OrderService for Service {
         let trace = trace_of(&request);
         let draft = Draft::check(request.into_inner(), kit::fresh_id).map_err(Refusal::Invalid)?;
         let id = draft.id;
-        let answer = self.call(id, id, trace, Input::Create(Box::new(draft))).await?;
+        let input = Input::Create(Box::new(draft));
+        let answer = self.runner.admit(id, id.to_string(), trace, input).await.map_err(call_error)?;
         let mut response = Response::new(proto::CreateOrderResponse {
             order_id: answer.order_id.to_string(),
             status: status(answer.status).into(),

@@ -6,6 +6,7 @@ mod events;
 mod grpc;
 mod lookup;
 pub mod order;
+mod pending;
 mod store;
 mod watch;
 
@@ -23,7 +24,7 @@ pub async fn start(room: Room) -> anyhow::Result<Routes> {
     let watchers = Arc::new(watch::Watchers::default());
     let orders = events::Orders::new(watchers.clone());
     let subscription = Subscription { group: "order", topics: &[topic::ORDER_COMMANDS, topic::PRODUCT_EVENTS] };
-    let runner = messaging::start(orders, subscription, room.pool.clone(), &room.bus, &room.tasks).await?;
+    let runner = room.run(orders, subscription).await?;
     let lookup = lookup::start(room.pool.clone(), &room.tasks);
     let service = grpc::Service { runner, lookup, watchers, pool: room.pool, tasks: room.tasks };
     Ok(Routes::new(OrderServiceServer::new(service)))

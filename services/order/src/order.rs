@@ -62,6 +62,8 @@ pub enum Input {
     Fact(Fact),
     /// All steps before the pivot are done.
     Confirm,
+    /// A person gave the confirmation up.
+    Refuse,
     /// The customer wants out.
     Cancel,
     /// Everything is undone.
@@ -123,6 +125,11 @@ pub fn next(status: Status, input: Input) -> Result<(Status, Said), NotCancellab
         (Processing | Paid | Confirmed, Input::Confirm) => (Confirmed, Said::Completed),
         (Pending | Compensating | Cancelling | Failed | Cancelled, Input::Confirm) => (status, Said::ConfirmRefused),
 
+        // From here on the same command is refused, should it come again.
+        (Pending | Processing | Paid, Input::Refuse) => (Compensating, Said::ConfirmRefused),
+        (Compensating | Cancelling | Failed | Cancelled, Input::Refuse) => (status, Said::ConfirmRefused),
+        (Confirmed, Input::Refuse) => (Confirmed, Said::Completed),
+
         (Pending | Processing | Paid, Input::Cancel) => (Cancelling, Said::CancelRequested),
         (Cancelling | Cancelled, Input::Cancel) => (status, Said::SameAgain),
         (Compensating | Failed | Confirmed, Input::Cancel) => return Err(NotCancellable),
@@ -179,7 +186,7 @@ mod tests {
     const FACTS: [Fact; 6] = [Fact::SagaStarted, Fact::Paid, Fact::Compensating, Fact::NeedsAttention, Fact::Resumed, Fact::Other];
 
     fn all_inputs() -> impl Iterator<Item = Input> {
-        FACTS.into_iter().map(Input::Fact).chain([Input::Confirm, Input::Cancel, Input::Close])
+        FACTS.into_iter().map(Input::Fact).chain([Input::Confirm, Input::Refuse, Input::Cancel, Input::Close])
     }
 
     #[test]
@@ -218,6 +225,18 @@ mod tests {
             assert_eq!((confirmed, said), (Status::Confirmed, Said::Completed));
             assert_eq!(next(confirmed, Input::Cancel), Err(NotCancellable));
         }
+    }
+
+    #[test]
+    fn a_confirmation_that_was_given_up_is_refused_ever_after() {
+        for status in [Status::Pending, Status::Processing, Status::Paid] {
+            let (after, said) = next(status, Input::Refuse).expect("not a cancel");
+            assert_eq!((after, said), (Status::Compensating, Said::ConfirmRefused));
+            assert_eq!(next(after, Input::Confirm), Ok((Status::Compensating, Said::ConfirmRefused)));
+            assert_eq!(next(after, Input::Close), Ok((Status::Failed, Said::Failed)));
+        }
+        assert_eq!(next(Status::Confirmed, Input::Refuse), Ok((Status::Confirmed, Said::Completed)), "too late");
+        assert_eq!(next(Status::Cancelling, Input::Refuse), Ok((Status::Cancelling, Said::ConfirmRefused)));
     }
 
     #[test]

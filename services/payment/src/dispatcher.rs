@@ -4,6 +4,7 @@
 //! after the commit, so a new charge waits for no poll. A crash, an unknown outcome and a full hand-over all end the same way: the
 //! row is due again, and a sweep takes it. A row is marked as sent before its call leaves, so what was never sent can still be
 //! voided; a call that may have left before begins by asking what became of its key, and only then sends the same key again.
+//! An outcome that cannot be saved is nobody's but its own: its call is set aside for a person, and not taken again.
 
 mod call;
 mod handover;
@@ -27,7 +28,7 @@ use crate::{
     events::{Input, Payments},
     payment,
     provider::{Outcome, Provider},
-    store::{self, Call, Kind, Postponed},
+    store::{self, Call, Kind, Postponed, SetAside},
 };
 
 /// The bounds of the dispatcher.
@@ -48,8 +49,6 @@ pub(crate) struct Limits {
     /// Pause before an unknown outcome is looked at again: doubles from the first to the last, full jitter.
     pub(crate) retry_first_ms: u64,
     pub(crate) retry_last_ms: u64,
-    /// Pause before an outcome is brought again that could not be saved. Each time is an error in the log.
-    pub(crate) unsaved_retry_ms: u64,
     /// How long the provider keeps our keys. After that a key is only asked about, never sent again.
     pub(crate) provider_key_window_s: i64,
     /// How long calls under way are waited for at the end; what is left is unknown and comes back with its lease.
@@ -67,7 +66,6 @@ impl Default for Limits {
             sweep_ms: 250,
             retry_first_ms: 500,
             retry_last_ms: 30_000,
-            unsaved_retry_ms: 600_000,
             provider_key_window_s: 86_400,
             drain_ms: 2_500,
         }
@@ -88,6 +86,9 @@ impl Limits {
     }
 }
 
+/// Why a call is set aside.
+const UNSAVED: &str = "what the provider said could not be saved; the log says why";
+
 pub(crate) struct Dispatcher<P> {
     pool: PgPool,
     provider: Arc<P>,
@@ -97,6 +98,7 @@ pub(crate) struct Dispatcher<P> {
     /// Payments whose new call is to be marked and made.
     waiting: Vec<Uuid>,
     postponed: Vec<Postponed>,
+    set_aside: Vec<SetAside>,
     sweep_at: Instant,
     permits: Arc<Semaphore>,
     freed: Arc<Notify>,
@@ -105,11 +107,20 @@ pub(crate) struct Dispatcher<P> {
     in_work: HashSet<Uuid>,
 }
 
-/// A call that is over, or is to be looked at again after a pause.
 struct Ended {
     payment_id: Uuid,
     call_id: Uuid,
-    again_ms: Option<u64>,
+    next: Next,
+}
+
+/// What becomes of a call.
+enum Next {
+    /// Nothing: it is answered, or the end of its lease brings it again.
+    Over,
+    /// It is looked at again after a pause.
+    AgainMs(u64),
+    /// A person must look.
+    SetAside,
 }
 
 impl<P: Provider> Dispatcher<P> {
@@ -128,6 +139,7 @@ impl<P: Provider> Dispatcher<P> {
             handed,
             waiting: Vec::new(),
             postponed: Vec::new(),
+            set_aside: Vec::new(),
             sweep_at: Instant::now(),
             permits: Arc::new(Semaphore::new(limits.concurrent_calls_max)),
             freed: Arc::new(Notify::new()),
@@ -150,7 +162,7 @@ impl<P: Provider> Dispatcher<P> {
 
     /// Puts off what is unknown, then takes as many calls as there is room for and starts them.
     async fn turn(&mut self) -> sqlx::Result<()> {
-        self.postpone().await?;
+        self.put_off().await?;
         let now = Instant::now();
         if now >= self.sweep_at {
             // At most half, rounded up: neither what is left over nor what is new starves the other.
@@ -227,31 +239,43 @@ impl<P: Provider> Dispatcher<P> {
                     .unwrap_or_else(|_| Outcome::Unknown("the provider's client panicked".to_owned()));
                 drop(permit);
                 freed.notify_one();
-                let again_ms = report(&runner, &call, outcome, &limits).await;
-                Ended { payment_id: call.payment_id, call_id: call.id, again_ms }
+                // A task that ended without a word would keep its id in `in_work`, and nobody would look at the call again.
+                let next = AssertUnwindSafe(report(&runner, &call, outcome, &limits)).catch_unwind().await;
+                let next = next.unwrap_or_else(|_| Next::AgainMs(limits.backoff_ms(call.attempts)));
+                Ended { payment_id: call.payment_id, call_id: call.id, next }
             });
         }
     }
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
         match ended {
-            Ok(Ended { payment_id, call_id, again_ms }) => {
+            Ok(Ended { payment_id, call_id, next }) => {
                 self.in_work.remove(&call_id);
-                if let Some(again_ms) = again_ms {
-                    let delay_ms = i64::try_from(again_ms).unwrap_or(i64::MAX);
-                    self.postponed.push(Postponed { payment_id, call_id, delay_ms });
+                match next {
+                    Next::Over => {}
+                    Next::AgainMs(again_ms) => {
+                        let delay_ms = i64::try_from(again_ms).unwrap_or(i64::MAX);
+                        self.postponed.push(Postponed { payment_id, call_id, delay_ms });
+                    }
+                    Next::SetAside => self.set_aside.push(SetAside { payment_id, call_id }),
                 }
             }
+            // Nothing in it can panic, and nobody aborts it.
             Err(error) => tracing::error!(%error, "a call to the provider ended without a word"),
         }
     }
 
-    async fn postpone(&mut self) -> sqlx::Result<()> {
+    async fn put_off(&mut self) -> sqlx::Result<()> {
         const ROWS_MAX: usize = 256;
         while !self.postponed.is_empty() {
             let rows = self.postponed.len().min(ROWS_MAX);
             store::postpone(&self.pool, &self.postponed[..rows]).await?;
             self.postponed.drain(..rows);
+        }
+        while !self.set_aside.is_empty() {
+            let rows = self.set_aside.len().min(ROWS_MAX);
+            store::set_aside(&self.pool, &self.set_aside[..rows], UNSAVED).await?;
+            self.set_aside.drain(..rows);
         }
         Ok(())
     }
@@ -266,20 +290,20 @@ impl<P: Provider> Dispatcher<P> {
         if tokio::time::timeout(limit, finish).await.is_err() {
             tracing::info!(calls = self.work.len(), "stopped with provider calls under way; they are taken up at the next start");
         }
-        if let Err(error) = self.postpone().await {
+        if let Err(error) = self.put_off().await {
             tracing::debug!(%error, "unknown outcomes come back with their leases");
         }
     }
 }
 
-/// Brings a known outcome to the runner; the pause after which the call is to be looked at again, if it is not over.
-async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits: &Limits) -> Option<u64> {
+/// Brings a known outcome to the runner, and says what becomes of the call.
+async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits: &Limits) -> Next {
     let known = match outcome {
         Outcome::Known(known) => known,
         Outcome::Unknown(reason) => {
             let again_ms = limits.backoff_ms(call.attempts);
             tracing::warn!(payment_id = %call.payment_id, attempts = call.attempts, reason, again_ms, "provider outcome unknown");
-            return Some(again_ms);
+            return Next::AgainMs(again_ms);
         }
     };
     let input = match call.kind {
@@ -289,12 +313,17 @@ async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits
     let input = Input::Change { order_id: call.order_id, input };
     let (id, key) = (ids::derive(call.id, "outcome"), call.order_id.to_string());
     match runner.tell(id, key, call.correlation.clone(), call.trace.clone(), input).await {
-        Some(()) => None,
+        Some(()) => Next::Over,
         // Stopping: the end of its lease brings the call again.
-        None if runner.is_closed() => None,
+        None if runner.is_closed() => Next::Over,
         None => {
-            tracing::error!(r#type = "PROCESSING_ERROR", payment_id = %call.payment_id, "an outcome could not be saved");
-            Some(limits.unsaved_retry_ms)
+            tracing::error!(
+                r#type = "PROCESSING_ERROR",
+                payment_id = %call.payment_id,
+                order_id = %call.order_id,
+                "an outcome could not be saved: its call needs attention"
+            );
+            Next::SetAside
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     dispatcher::Handover,
     error::Refusal,
     payment::{self, Answer, Effect, Opening, Payment, Refund, Said, State, Transfer},
+    results::{Charged, Results},
     store::{self, Kind, NewCall},
 };
 
@@ -36,12 +37,13 @@ pub(crate) enum Input {
 pub(crate) struct Payments {
     provider: &'static str,
     handover: Handover,
+    results: Results,
     lease_ms: i64,
 }
 
 impl Payments {
     pub(crate) fn new(provider: &'static str, handover: Handover, lease_ms: i64) -> Self {
-        Self { provider, handover, lease_ms }
+        Self { provider, handover, results: Results::default(), lease_ms }
     }
 }
 
@@ -51,6 +53,7 @@ pub(crate) struct Book {
     pages: BTreeMap<Uuid, Page>,
     refunds: BTreeMap<Uuid, (Refund, OffsetDateTime)>,
     transfers: Vec<(Transfer, OffsetDateTime)>,
+    charged: Vec<Charged>,
 }
 
 struct Page {
@@ -74,6 +77,21 @@ impl Handler for Payments {
             Message::ChargePayment(told) => Some(Ok::<_, Infallible>(charge(told).unwrap_or_else(Input::Unreadable))),
             Message::RefundPayment(told) => Some(Ok(undo(&told).unwrap_or_else(Input::Unreadable))),
             _ => None,
+        })
+    }
+
+    fn refuse(&self, record: &Record) -> Option<Input> {
+        kit::refuse(record, |message| {
+            let id = |text: &str| ids::parse(text).ok();
+            let (order_id, input) = match message {
+                Message::ChargePayment(told) => (told.order_id, payment::Input::RefuseCharge { command_id: id(&told.command_id)? }),
+                Message::RefundPayment(told) => {
+                    let (command_id, undoes) = (id(&told.command_id)?, id(&told.undoes)?);
+                    (told.order_id, payment::Input::RefuseUndo { command_id, undoes })
+                }
+                _ => return None,
+            };
+            Some(Input::Change { order_id: id(&order_id)?, input })
         })
     }
 
@@ -109,7 +127,10 @@ impl Handler for Payments {
             Input::Unreadable(field) => return Err(Refusal::Unreadable(field)),
         };
         let opening = Opening { order_id, provider: self.provider, at: asked.at };
-        let step = payment::step(&opening, book.pages.get(&order_id).map(|page| &page.payment), input)?;
+        let payment = book.pages.get(&order_id).map(|page| &page.payment);
+        let before = payment.map(|payment| payment.state);
+        let step = payment::step(&opening, payment, input)?;
+        book.charged.extend(Charged::of(order_id, before, input, &asked.trace));
         if let Some(payment) = step.payment {
             book.put(payment);
         }
@@ -141,12 +162,14 @@ impl Handler for Payments {
         store::put_refunds(&mut *db, &book.refunds.into_values().collect::<Vec<_>>()).await?;
         store::insert_transfers(&mut *db, &book.transfers).await?;
         store::delete_calls(&mut *db, &ended).await?;
+        self.results.stage(book.charged);
         let leased = self.handover.stage(calls.iter().map(|call| call.payment_id));
         store::insert_calls(&mut *db, &calls, leased, self.lease_ms).await
     }
 
     fn committed(&self) {
         self.handover.committed();
+        self.results.committed();
     }
 }
 

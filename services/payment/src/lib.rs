@@ -9,6 +9,7 @@ mod events;
 mod grpc;
 pub mod payment;
 pub mod provider;
+mod results;
 pub mod sandbox;
 mod store;
 
@@ -34,7 +35,7 @@ pub async fn start<P: Provider>(room: kit::Room, provider: Arc<P>) -> anyhow::Re
     let limits = Limits::default();
     let (handover, handed) = Handover::new(limits.handed_max);
     let payments = Payments::new(provider.name(), handover, limits.lease_ms);
-    let runner = messaging::start(payments, SUBSCRIPTION, room.pool.clone(), &room.bus, &room.tasks).await?;
+    let runner = room.run(payments, SUBSCRIPTION).await?;
     let dispatcher = Dispatcher::new(room.pool.clone(), provider, runner, handed, limits);
     room.tasks.spawn("payment dispatcher", dispatcher.run(room.tasks.clone()));
     Ok(Routes::new(PaymentServiceServer::new(grpc::Service::new(room.pool))))

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 mod effect;
+mod given_up;
 #[cfg(test)]
 mod tests;
 
@@ -99,10 +100,33 @@ pub enum Known {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    Charge { command_id: Uuid, amount: i64, currency: String, token: String },
-    Undo { command_id: Uuid, undoes: Uuid },
-    ChargeAnswered { amount: i64, currency: String, known: Known },
-    RefundAnswered { known: Known },
+    Charge {
+        command_id: Uuid,
+        amount: i64,
+        currency: String,
+        token: String,
+    },
+    Undo {
+        command_id: Uuid,
+        undoes: Uuid,
+    },
+    /// A person gave the Charge up.
+    RefuseCharge {
+        command_id: Uuid,
+    },
+    /// A person gave the Undo up.
+    RefuseUndo {
+        command_id: Uuid,
+        undoes: Uuid,
+    },
+    ChargeAnswered {
+        amount: i64,
+        currency: String,
+        known: Known,
+    },
+    RefundAnswered {
+        known: Known,
+    },
 }
 
 /// What a new payment takes over from where it is opened.
@@ -127,21 +151,27 @@ pub struct NoPayment;
 
 /// Decides an input.
 pub fn step(opening: &Opening<'_>, payment: Option<&Payment>, input: &Input) -> Result<Step, NoPayment> {
-    use Input::{Charge, ChargeAnswered, RefundAnswered, Undo};
+    use Input::{Charge, ChargeAnswered, RefundAnswered, RefuseCharge, RefuseUndo, Undo};
     use State::{Captured, Declined, InFlight, RefundRefused, Refunded, Refunding, Voided};
 
     let Some(payment) = payment else { return begin(opening, input) };
     let mut next = Draft { payment: payment.clone(), effects: Vec::new() };
     match (payment.state, input) {
         (InFlight, Charge { command_id, .. }) => next.payment.command_id = *command_id,
-        (_, Charge { command_id, .. }) => next.answer_charge(*command_id),
+        (InFlight, RefuseCharge { .. }) => {} // it was asked before, and its outcome is the answer
+        (_, Charge { command_id, .. } | RefuseCharge { command_id }) => next.answer_charge(*command_id),
 
         (InFlight, Undo { command_id, .. }) if !payment.charge_sent => next.void(*command_id),
         (InFlight | Refunding, Undo { command_id, .. }) => next.payment.undo_command_id = Some(*command_id),
         (Captured, Undo { command_id, .. }) => next.refund(Some(*command_id)),
         // The same undo hears the same; another one is an operator's retry.
         (RefundRefused, Undo { command_id, .. }) if payment.undo_command_id != Some(*command_id) => next.refund(Some(*command_id)),
-        (Declined | Voided | Refunded | RefundRefused, Undo { command_id, .. }) => next.answer_undo(*command_id),
+        (Declined | Voided | Refunded | RefundRefused, Undo { command_id, .. } | RefuseUndo { command_id, .. }) => {
+            next.answer_undo(*command_id);
+        }
+        (InFlight, RefuseUndo { .. }) if payment.undo_command_id.is_some() => {} // it was asked before, as above
+        (Refunding, RefuseUndo { .. }) => {}
+        (InFlight | Captured, RefuseUndo { command_id, .. }) => next.give_up_refund(*command_id),
 
         (InFlight, ChargeAnswered { known: Known::Succeeded { auth_code }, .. }) => next.captured(auth_code),
         (InFlight, ChargeAnswered { known: Known::Declined { reason }, .. }) => next.declined(reason),
@@ -188,6 +218,8 @@ fn begin(opening: &Opening<'_>, input: &Input) -> Result<Step, NoPayment> {
             let said = Said { command_id: Some(*command_id), payment_id: id, answer: Answer::Voided };
             Ok(Step { payment: Some(payment), effects: vec![Effect::Say(said)] })
         }
+        Input::RefuseCharge { command_id } => Ok(given_up::charge(opening, *command_id)),
+        Input::RefuseUndo { command_id, undoes } => Ok(given_up::undo(*command_id, *undoes)),
         Input::ChargeAnswered { .. } | Input::RefundAnswered { .. } => Err(NoPayment),
     }
 }

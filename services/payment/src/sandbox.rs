@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use contracts::ids;
 use sqlx::PgPool;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use uuid::Uuid;
 
 use crate::provider::{Charge, Known, Outcome, Provider, Refund, Unreachable};
@@ -75,22 +78,29 @@ fn auth_code(key: Uuid) -> String {
 pub struct Sandbox {
     pool: PgPool,
     desk: mpsc::Sender<Ask>,
+    /// What a call takes at least, as the way to a real provider does.
+    delay: Duration,
 }
 
 impl Sandbox {
-    /// Opens the desk over the sandbox's own database, already migrated.
+    /// Opens the desk over the sandbox's own database, already migrated. Answers take `delay` at least.
     #[must_use]
-    pub fn start(pool: PgPool) -> Self {
+    pub fn start(pool: PgPool, delay: Duration) -> Self {
         let (desk, asks) = mpsc::channel(ASKS_MAX);
         tokio::spawn(desk::serve(pool.clone(), asks));
-        Self { pool, desk }
+        Self { pool, desk, delay }
     }
 
     async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, Unreachable> {
         let closed = || Unreachable("the sandbox is closed".to_owned());
+        let answers_at = Instant::now() + self.delay;
         let (reply, answer) = oneshot::channel();
         self.desk.send(ask(reply)).await.map_err(|_| closed())?;
-        answer.await.map_err(|_| closed())?
+        let answer = answer.await.map_err(|_| closed())?;
+        if !self.delay.is_zero() {
+            tokio::time::sleep_until(answers_at).await;
+        }
+        answer
     }
 }
 

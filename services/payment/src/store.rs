@@ -347,7 +347,8 @@ pub(crate) async fn postpone(db: &PgPool, calls: &[Postponed]) -> sqlx::Result<(
         "update provider_calls
          set due_at = now() + ($3::bigint[])[array_position($2::uuid[], id)] * interval '1 millisecond'
          where payment_id = any(array(
-             select payment_id from provider_calls where payment_id = any($1) and id = any($2::uuid[]) for no key update skip locked
+             select payment_id from provider_calls where payment_id = any($1) and id = any($2::uuid[]) and attention = ''
+             for no key update skip locked
          ))",
     )
     .bind(column(calls, |c| c.payment_id))
@@ -355,6 +356,24 @@ pub(crate) async fn postpone(db: &PgPool, calls: &[Postponed]) -> sqlx::Result<(
     .bind(column(calls, |c| c.delay_ms))
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// A call that waits for a person.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SetAside {
+    pub(crate) payment_id: Uuid,
+    pub(crate) call_id: Uuid,
+}
+
+/// Nobody takes these calls until an operator has looked.
+pub(crate) async fn set_aside(db: &PgPool, calls: &[SetAside], why: &str) -> sqlx::Result<()> {
+    sqlx::query("update provider_calls set due_at = 'infinity', attention = $3 where payment_id = any($1) and id = any($2)")
+        .bind(column(calls, |c| c.payment_id))
+        .bind(column(calls, |c| c.call_id))
+        .bind(why)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

@@ -73,6 +73,15 @@ impl Handler for Shipping {
         kit::hear(record, Told::of)
     }
 
+    fn refuse(&self, record: &Record) -> Option<Told> {
+        kit::refuse(record, |message| {
+            let Message::ScheduleShipment(told) = message else { return None };
+            let command = ids::parse(&told.command_id).ok()?;
+            let ask = Ask::Refuse { customer: told.customer_id, command };
+            Some(Told { order: ids::parse(&told.order_id).ok()?, shipment: shipment_of(command), ask })
+        })
+    }
+
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Told>]) -> sqlx::Result<Book> {
         let orders: BTreeSet<Uuid> = batch.iter().map(|asked| asked.input.order).collect();
         store::load(db, orders).await
@@ -99,7 +108,10 @@ impl Handler for Shipping {
 }
 
 fn news_of(order: Uuid, shipment: Uuid, ask: &Ask, said: Said) -> Option<News> {
-    let (Ask::Schedule { customer, command, .. } | Ask::Cancel { customer, command, .. }) = ask else { return None };
+    let (Ask::Schedule { customer, command, .. } | Ask::Cancel { customer, command, .. } | Ask::Refuse { customer, command }) = ask
+    else {
+        return None;
+    };
     let (order_id, customer_id, command_id) = (order.to_string(), customer.clone(), command.to_string());
     let shipment_id = shipment.to_string();
     match said {

@@ -1,6 +1,6 @@
 //! Where a shipment stands and what an ask comes to. Pure.
 
-use contracts::common::v1::Line;
+use contracts::{DISCARDED, common::v1::Line};
 use uuid::Uuid;
 
 use crate::error::Refusal;
@@ -75,6 +75,11 @@ pub(crate) enum Ask {
         command: Uuid,
         undoes: Uuid,
     },
+    /// A person gave the Schedule up.
+    Refuse {
+        customer: String,
+        command: Uuid,
+    },
     /// The order completed.
     Release,
 }
@@ -103,9 +108,15 @@ pub(crate) fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Ref
             let row = Shipment { customer: customer.clone(), command: *command, state, lines: lines.clone(), undone_by: None };
             Ok((Some(row), said))
         }
-        (Some((Held | Released | Cancelled, _)), Ask::Schedule { .. }) => Ok((None, Said::Scheduled)),
-        (Some((Refused(reason), _)), Ask::Schedule { .. }) => Ok((None, Said::Failed(reason.clone()))),
-        (Some((Voided, _)), Ask::Schedule { .. }) => Ok((None, Said::Failed(VOIDED.to_owned()))),
+        // The mark that refuses the Schedule, should it come again.
+        (None, Ask::Refuse { customer, command }) => {
+            let state = Refused(DISCARDED.to_owned());
+            let row = Shipment { customer: customer.clone(), command: *command, state, lines: Vec::new(), undone_by: None };
+            Ok((Some(row), Said::Failed(DISCARDED.to_owned())))
+        }
+        (Some((Held | Released | Cancelled, _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => Ok((None, Said::Scheduled)),
+        (Some((Refused(reason), _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => Ok((None, Said::Failed(reason.clone()))),
+        (Some((Voided, _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => Ok((None, Said::Failed(VOIDED.to_owned()))),
 
         (None, Ask::Cancel { customer, command, undoes }) => {
             let customer = customer.clone();
@@ -175,6 +186,16 @@ mod tests {
         let mark = mark.unwrap();
         assert_eq!((&mark.state, mark.command, mark.undone_by, said), (&State::Voided, DO, Some(UNDO), Said::Cancelled));
         assert_eq!(turn(Some(State::Voided), &schedule("prod-A")), Ok((None, Said::Failed(VOIDED.to_owned()))));
+    }
+
+    #[test]
+    fn a_command_that_was_given_up_is_refused_ever_after() {
+        let give_up = Ask::Refuse { customer: "c".to_owned(), command: DO };
+        let discarded = || State::Refused(DISCARDED.to_owned());
+        assert_eq!(turn(None, &give_up), Ok((Some(discarded()), Said::Failed(DISCARDED.to_owned()))));
+        assert_eq!(turn(Some(discarded()), &schedule("prod-A")), Ok((None, Said::Failed(DISCARDED.to_owned()))));
+        assert_eq!(turn(Some(discarded()), &cancel()), Ok((None, Said::Cancelled)));
+        assert_eq!(turn(Some(State::Held), &give_up), Ok((None, Said::Scheduled)), "it was done before");
     }
 
     #[test]

@@ -15,9 +15,9 @@ use std::{
     sync::Arc,
 };
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
-use crate::{Error, Position, Record, Stream, Tasks, outbox};
+use crate::{Error, Limits, Position, Record, Stream, Tasks, outbox, progress};
 
 /// What a source brings.
 #[derive(Debug)]
@@ -46,6 +46,25 @@ impl Source {
         }
     }
 
+    /// Whether it passes on what the group has applied.
+    pub(crate) fn wants_applied(&self) -> bool {
+        match self {
+            Self::Postgres(_) | Self::Shuffle(_) => false,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => true,
+        }
+    }
+
+    /// What the group has applied and committed.
+    #[cfg_attr(not(feature = "kafka"), expect(clippy::needless_pass_by_value, reason = "Kafka keeps it"))]
+    pub(crate) fn applied(&mut self, at: Vec<(Stream, Position)>) {
+        match self {
+            Self::Postgres(_) | Self::Shuffle(_) => drop(at),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topics) => topics.applied(at),
+        }
+    }
+
     pub(crate) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
         match self {
             Self::Postgres(outboxes) => outboxes.fetch(at).await,
@@ -59,11 +78,25 @@ impl Source {
 /// A service that writes streams: its topics and its database.
 #[derive(Clone)]
 pub struct Publisher {
+    /// Also the name of its group, if it reads: see [`Subscription`](crate::Subscription).
     pub service: &'static str,
+    /// What it writes; no other service writes them. Only a `.dlq` topic may have several writers: a service that lists `<topic>.dlq` copies
+    /// the dead letters of what it hears on the topic to it.
     pub topics: Vec<&'static str>,
+    /// The groups that read it: on Kafka it asks the brokers how far they have come, and keeps its rows for them.
+    pub readers: Vec<&'static str>,
+    /// For readers of its outbox: a connection a group that reads it, and one more to listen where it is `remote`.
     pub pool: PgPool,
     /// Whether its runner may live in another process: readers then listen for its notifications.
     pub remote: bool,
+}
+
+impl Publisher {
+    #[cfg(feature = "kafka")]
+    fn streams(&self, partitions: i32) -> Vec<Stream> {
+        let stream = |topic: &&'static str, partition| Stream { topic: (*topic).to_owned(), partition };
+        self.topics.iter().flat_map(|topic| (0..partitions).map(move |partition| stream(topic, partition))).collect()
+    }
 }
 
 #[derive(Clone)]
@@ -82,6 +115,7 @@ pub struct Bus {
     kind: Kind,
     partitions: i32,
     dedupe: bool,
+    limits: Limits,
     publishers: Arc<Vec<Publisher>>,
     /// What each publisher committed last in this process.
     tails: Arc<HashMap<&'static str, Arc<tail::Tail>>>,
@@ -93,8 +127,15 @@ impl Bus {
     #[must_use]
     pub fn postgres(partitions: i32, publishers: Vec<Publisher>) -> Self {
         let tails = publishers.iter().map(|publisher| (publisher.service, Arc::default())).collect();
-        let (publishers, tails) = (Arc::new(publishers), Arc::new(tails));
-        Self { kind: Kind::Postgres, partitions, dedupe: true, publishers, tails, wake: wake::Wake::default() }
+        Self {
+            kind: Kind::Postgres,
+            partitions,
+            dedupe: true,
+            limits: Limits::default(),
+            publishers: Arc::new(publishers),
+            tails: Arc::new(tails),
+            wake: wake::Wake::default(),
+        }
     }
 
     /// The embedded bus made unkind, for tests: interleaves streams at random, delivers in dribs, and repeats what was delivered.
@@ -116,13 +157,50 @@ impl Bus {
         Self { dedupe: false, ..self }
     }
 
+    /// Streams a topic: a key goes to [`partition_of`](crate::partition_of) of this.
     #[must_use]
     pub fn partitions(&self) -> i32 {
         self.partitions
     }
 
+    /// Other bounds than the default, for the groups that are started on it.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     pub(crate) fn dedupes(&self) -> bool {
         self.dedupe
+    }
+
+    /// Whom readers tell how far they have come. On Kafka they tell the brokers.
+    pub(crate) fn told_by_readers(&self) -> &[Publisher] {
+        match self.kind {
+            Kind::Postgres | Kind::Shuffle { .. } => &self.publishers,
+            #[cfg(feature = "kafka")]
+            Kind::Kafka(_) => &[],
+        }
+    }
+
+    /// Settles where a group begins in the streams of these topics that it has never read, before it reads them. On Kafka the topics tell
+    /// what they keep: see [`progress::adopt`].
+    pub(crate) async fn open(&self, db: &mut PgConnection, group: &str, topics: &[String]) -> sqlx::Result<()> {
+        #[cfg(feature = "kafka")]
+        if let Kind::Kafka(_) = self.kind {
+            return Ok(());
+        }
+        for publisher in self.publishers.iter() {
+            let of_publisher = |topic: &&String| publisher.topics.contains(&topic.as_str());
+            let topics: Vec<String> = topics.iter().filter(of_publisher).cloned().collect();
+            if !topics.is_empty() {
+                progress::open(db, &publisher.pool, group, &topics).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The sources of a group, each with its topics: one a publisher on Postgres, so that one database away holds up only its own streams.
@@ -156,27 +234,40 @@ impl Bus {
         }
     }
 
-    /// Sees to it that what this service says gets to its readers: a relay on Kafka, a note for the view `outbox_published` on both.
+    /// Sees to it that what this service says gets to its readers: a relay on Kafka, a note for the view `outbox_published` on both. And
+    /// looks after its outbox.
     pub(crate) async fn carry(&self, service: &str, pool: &PgPool, tasks: &Tasks) -> Result<(), Error> {
-        let name = match &self.kind {
-            Kind::Postgres | Kind::Shuffle { .. } => "postgres",
-            #[cfg(feature = "kafka")]
-            Kind::Kafka(_) => "kafka",
-        };
-        outbox::store::carried_by(&mut *pool.acquire().await?, name).await?;
-        let Some(publisher) = self.publishers.iter().find(|publisher| publisher.service == service) else { return Ok(()) };
+        let publisher = self.publishers.iter().find(|publisher| publisher.service == service);
+        let topics = publisher.map(|publisher| publisher.topics.as_slice()).unwrap_or_default();
+        if let Some(name) = topics.iter().find(|topic| !is_topic_name(topic)) {
+            return Err(Error::TopicName((*name).to_owned()));
+        }
+        outbox::retention::start(service, topics, pool, &self.limits, tasks).await?;
         match &self.kind {
-            Kind::Postgres | Kind::Shuffle { .. } if publisher.remote => {
-                self.wake.announce(publisher.topics.clone(), pool.clone(), tasks)
+            Kind::Postgres | Kind::Shuffle { .. } => {
+                outbox::store::carried_by(&mut *pool.acquire().await?, "postgres").await?;
+                if let Some(publisher) = publisher.filter(|publisher| publisher.remote) {
+                    self.wake.announce(publisher.topics.clone(), pool.clone(), tasks);
+                }
             }
-            Kind::Postgres | Kind::Shuffle { .. } => {}
             #[cfg(feature = "kafka")]
             Kind::Kafka(cluster) => {
-                let wake = self.wake.listener(&publisher.topics);
-                kafka::relay(cluster.clone(), publisher, self.partitions, pool.clone(), wake, tasks).await?;
+                if let Some(publisher) = publisher {
+                    let wake = self.wake.listener(&publisher.topics);
+                    let streams = publisher.streams(self.partitions);
+                    kafka::copy_readers(cluster.clone(), publisher.readers.clone(), streams, pool.clone(), tasks);
+                    kafka::relay(cluster.clone(), publisher, self.partitions, pool.clone(), wake, tasks).await?;
+                }
+                // Behind the relay's start, which sees by it that the bus has changed.
+                outbox::store::carried_by(&mut *pool.acquire().await?, "kafka").await?;
             }
         }
         Ok(())
+    }
+
+    /// What a service writes.
+    pub(crate) fn topics_of(&self, service: &str) -> &[&'static str] {
+        self.publishers.iter().find(|publisher| publisher.service == service).map_or(&[], |publisher| &publisher.topics)
     }
 
     /// What a service has committed: its readers in this process are told.
@@ -187,6 +278,12 @@ impl Bus {
         let topics: HashSet<&str> = records.iter().map(|record| record.stream.topic.as_str()).collect();
         self.wake.ring(topics);
     }
+}
+
+/// What Kafka takes for a topic, on every bus: changing the bus must not find out.
+fn is_topic_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=249).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
 }
 
 fn hash(text: &str) -> u64 {

@@ -155,12 +155,14 @@ fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> (Vec<Fetched>, boo
     for (stream, position) in at {
         let mut records = by_stream.remove(stream).unwrap_or_default();
         if position.seq > 0 {
-            let anchor = records.pop_front();
-            let kept = anchor
-                .is_some_and(|record| record.place.is_some_and(|p| p.seq == position.seq) && Some(record.id) == position.last_id);
-            if !kept {
-                fetched.push(Fetched::Diverged(stream.clone()));
-                continue;
+            match records.front().and_then(|record| Some((record.place?, record.id))) {
+                Some((place, id)) if place.seq == position.seq && Some(id) == position.last_id => drop(records.pop_front()),
+                // The row itself is cut away, and its successor names it: so after a rejoin.
+                Some((place, _)) if place.seq == position.seq + 1 && place.prev == position.last_id => {}
+                _ => {
+                    fetched.push(Fetched::Diverged(stream.clone()));
+                    continue;
+                }
             }
         }
         fetched.extend(records.into_iter().map(|record| Fetched::Record(Arc::new(record))));

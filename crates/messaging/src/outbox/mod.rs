@@ -1,15 +1,21 @@
 //! The outbox: news are appended to gapless streams in the transaction of the effect.
 
 mod copy;
+pub(crate) mod ranges;
+pub(crate) mod readers;
+pub(crate) mod retention;
 pub(crate) mod store;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{News, Place, Record, Stream, Trace, partition_of};
+use crate::{News, Place, Record, Stream, Trace, fault::Fault, partition_of};
 
 /// News with all they need to become a row.
 #[derive(Debug)]
@@ -32,7 +38,7 @@ impl Outgoing {
 
 /// Appends the news in their order and gives back the records they became, for after the commit. The last statements of a transaction:
 /// from here to the commit the streams are locked.
-pub(crate) async fn append(db: &mut PgConnection, partitions: i32, news: Vec<Outgoing>) -> sqlx::Result<Vec<Arc<Record>>> {
+pub(crate) async fn append(db: &mut PgConnection, partitions: i32, news: Vec<Outgoing>) -> Result<Vec<Arc<Record>>, Fault> {
     if news.is_empty() {
         return Ok(Vec::new());
     }
@@ -41,8 +47,7 @@ pub(crate) async fn append(db: &mut PgConnection, partitions: i32, news: Vec<Out
         .map(|out| (Stream { topic: out.news.topic.to_owned(), partition: partition_of(&out.news.key, partitions) }, out))
         .collect();
     let streams: BTreeSet<&Stream> = placed.iter().map(|(stream, _)| stream).collect();
-    let locks: Vec<i64> = streams.iter().map(|stream| lock_key(stream)).collect();
-    let mut last = store::lock(db, &locks, &streams).await?;
+    let mut last = lock(db, &streams).await?;
     let records: Vec<Arc<Record>> = placed
         .into_iter()
         .map(|(stream, out)| {
@@ -66,8 +71,19 @@ pub(crate) async fn append(db: &mut PgConnection, partitions: i32, news: Vec<Out
             })
         })
         .collect();
-    store::insert(db, &records).await?;
-    Ok(records)
+    match store::insert(db, &records).await {
+        Ok(()) => Ok(records),
+        Err(error) => Err(match ranges::store::without_range(&error, &records) {
+            Some(next) => Fault::NoRange { next, error },
+            None => error.into(),
+        }),
+    }
+}
+
+/// Locks these streams for a writer until the end of the transaction, and gives the last row of each.
+pub(crate) async fn lock(db: &mut PgConnection, streams: &BTreeSet<&Stream>) -> sqlx::Result<HashMap<Stream, (i64, Uuid)>> {
+    let locks: Vec<i64> = streams.iter().map(|stream| lock_key(stream)).collect();
+    store::lock(db, &locks, streams).await
 }
 
 /// The last sequence number of every stream that has a record, for people and tests.
@@ -82,6 +98,9 @@ fn lock_key(stream: &Stream) -> i64 {
 }
 
 /// Fixes the partition count at the first start and refuses another one ever after.
+///
+/// # Errors
+/// [`Error::PartitionsDiffer`](crate::Error::PartitionsDiffer), or the database's.
 pub async fn fix_partitions(db: &mut PgConnection, partitions: i32) -> Result<(), crate::Error> {
     match store::partitions(db, partitions).await? {
         stored if stored == partitions => Ok(()),

@@ -1,15 +1,29 @@
 //! Records a group could not apply: early ones wait, poisoned ones park their key.
 //!
-//! A parked key keeps its order: later records of it queue behind, while the stream flows on. [`redrive`] only marks rows READY; the owner
-//! of the partition applies them in order, in the same loop as everything else.
+//! A parked key keeps its order: later records of it queue behind, while the stream flows on. A person may [`redrive`] records, which only
+//! marks them READY, or [`discard`] one: the owner of the partition settles them in order, in the same loop as everything else.
 
+mod desk;
+pub(crate) mod dlq;
+pub(crate) mod rehearsal;
 pub(crate) mod store;
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
 
-use crate::Record;
+pub use desk::{
+    Discarded, Filter, Intervention, REDRIVES_MAX, ROWS_MAX, Redrive, Redriven, Which, discard, interventions, list, missing, one,
+    redrive,
+};
+pub use rehearsal::{DeadLetters, Rehearsal};
+
+use crate::{Record, group::Group};
+
+/// Why a record is held back that has nothing wrong with itself.
+pub(crate) const BEHIND: &str = "behind an earlier record of its key";
 
 /// Why a record is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +36,35 @@ pub enum Held {
     Parked,
     /// To be tried again by the owner.
     Ready,
+    /// A person gave it up: to be settled by the owner, with the answer that refuses it.
+    Discard,
+    /// Held back no longer: applied, or given up.
+    Done,
 }
 
 impl Held {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Early, Self::Waiting, Self::Parked, Self::Ready, Self::Discard, Self::Done];
+
+    /// As it is stored.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Early => "EARLY",
+            Self::Waiting => "WAITING",
+            Self::Parked => "PARKED",
+            Self::Ready => "READY",
+            Self::Discard => "DISCARD",
+            Self::Done => "DONE",
+        }
+    }
+
+    /// Which one bears this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|held| held.name() == name)
+    }
+
     /// Whether it holds back only its own stream, and by itself may still be applied.
     pub(crate) fn passes(self) -> bool {
         matches!(self, Self::Early | Self::Waiting)
@@ -34,10 +74,29 @@ impl Held {
 /// A record held back, with its row.
 #[derive(Clone, Debug)]
 pub struct Parked {
+    /// Of the row in `dead_letter_events`; older ones are smaller.
     pub id: i64,
+    /// What it waits for.
     pub held: Held,
+    /// Why it was not applied.
     pub reason: String,
+    /// Nothing is known to be wrong with the record itself: it came behind one of its key that is held back.
+    pub behind: bool,
+    /// How often a person had it tried again.
+    pub redrives: i32,
+    /// When it was held back, or failed last.
+    pub failed_at: OffsetDateTime,
+    /// As it came.
     pub record: Record,
+}
+
+/// A record that a batch holds back.
+#[derive(Clone, Debug)]
+pub(crate) struct New {
+    pub(crate) held: Held,
+    pub(crate) behind: bool,
+    pub(crate) reason: String,
+    pub(crate) record: Record,
 }
 
 /// What is held back for the keys of a batch, kept up to date while the batch is decided.
@@ -46,11 +105,11 @@ pub(crate) struct Shelf {
     /// Oldest first.
     by_key: HashMap<String, Vec<Parked>>,
     /// Held back by this batch, in order.
-    pub(crate) added: Vec<(Held, String, Record)>,
+    pub(crate) added: Vec<New>,
     /// Rows this batch is done with.
     pub(crate) done: Vec<i64>,
     /// Rows that failed again, with the new reason.
-    pub(crate) again: Vec<(i64, String)>,
+    pub(crate) again: Vec<(Parked, String)>,
 }
 
 impl Shelf {
@@ -66,25 +125,26 @@ impl Shelf {
     /// own stream. Behind what is being drained it is drained too.
     pub(crate) fn holds(&self, record: &Record) -> Option<Held> {
         let held = self.by_key.get(&record.key).into_iter().flatten().map(|row| (row.held, &row.record));
-        let held = held.chain(self.added.iter().map(|(held, _, r)| (*held, r)).filter(|(_, r)| r.key == record.key));
+        let added = self.added.iter().filter(|new| new.record.key == record.key).map(|new| (new.held, &new.record));
         let mut behind = None;
-        for (held, earlier) in held {
+        for (held, earlier) in held.chain(added) {
             behind = match (held, behind) {
                 (Held::Parked, _) => return Some(Held::Parked),
-                (Held::Ready, _) | (_, Some(Held::Ready)) => Some(Held::Ready),
+                (Held::Ready | Held::Discard, _) | (_, Some(Held::Ready)) => Some(Held::Ready),
                 (Held::Early | Held::Waiting, _) if earlier.stream == record.stream => Some(held),
-                (Held::Early | Held::Waiting, _) => behind,
+                (Held::Early | Held::Waiting | Held::Done, _) => behind,
             };
         }
         behind
     }
 
-    /// Whether a row that was brought back comes next: it is still held, nothing older holds it, and nothing older failed again just now.
+    /// Whether a row that was brought back comes next: it is still held and nobody changed his mind about it, nothing older holds it, and
+    /// nothing older failed again just now.
     pub(crate) fn is_next(&self, row: &Parked) -> bool {
         let rows = self.by_key.get(&row.record.key).map(Vec::as_slice).unwrap_or_default();
-        let Some(place) = rows.iter().position(|held| held.id == row.id) else { return false };
+        let Some(place) = rows.iter().position(|held| held.id == row.id && held.held == row.held) else { return false };
         let in_the_way = |older: &Parked| !older.held.passes() || older.record.stream == row.record.stream;
-        !rows[..place].iter().any(in_the_way) && !self.again.iter().any(|(id, _)| rows.iter().any(|held| held.id == *id))
+        !rows[..place].iter().any(in_the_way) && !self.again.iter().any(|(failed, _)| rows.iter().any(|held| held.id == failed.id))
     }
 
     pub(crate) fn settled(&mut self, row: &Parked) {
@@ -95,12 +155,20 @@ impl Shelf {
     }
 }
 
-/// Everything this group holds back, oldest first, at most `limit` rows.
-pub async fn list(db: &mut PgConnection, group: &str, limit: i64) -> sqlx::Result<Vec<Parked>> {
-    store::list(db, group, limit).await
-}
-
-/// Marks what is parked under a key to be tried again, in order. Gives back how many records that are.
-pub async fn redrive(db: &mut PgConnection, group: &str, key: &str) -> sqlx::Result<u64> {
-    store::redrive(db, group, key).await
+/// Early records that have waited too long become dead letters, and so does what waits behind them: the oldest first, at most `limit`.
+/// Gives back the id, the key and the reason of each.
+pub(crate) async fn give_up(
+    db: &mut PgConnection,
+    group: &Group,
+    early_wait_s: u64,
+    limit: usize,
+) -> sqlx::Result<Vec<(Uuid, String, String)>> {
+    if !store::any_too_early(db, group.name, early_wait_s).await? {
+        return Ok(Vec::new());
+    }
+    let mut tx = db.begin().await?;
+    let rows = store::give_up(&mut tx, group.name, early_wait_s, limit).await?;
+    dlq::append(&mut tx, group.partitions, group.copies.of_given_up(&rows)).await?;
+    tx.commit().await?;
+    Ok(rows.into_iter().map(|row| (row.record.id, row.record.key, row.reason)).collect())
 }

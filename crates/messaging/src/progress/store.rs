@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{Position, Stream, outbox::store::columns};
+use crate::{Position, Stream, crash::TakenOver, outbox::store::columns};
 
 /// One stream's move in a batch.
 #[derive(Clone, Debug)]
@@ -29,10 +29,11 @@ pub(crate) async fn advance(
              update progress p
              set seq = m.to_seq, last_id = m.to_id, kafka_offset = coalesce(m.kafka_offset, p.kafka_offset),
                  lease_until = case when p.owner = $2 then clock_timestamp() + $3 * interval '1 millisecond' else p.lease_until end
-             from unnest($4::text[], $5::int[], $6::bigint[], $7::uuid[], $8::bigint[], $9::uuid[], $10::bigint[])
-                 as m(topic, partition, from_seq, from_id, to_seq, to_id, kafka_offset)
+             from unnest($4::text[], $5::int[], $6::bigint[], $7::uuid[], $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[])
+                 as m(topic, partition, from_seq, from_id, to_seq, to_id, kafka_offset, from_offset)
              where p.grp = $1 and p.topic = m.topic and p.partition = m.partition
                  and p.seq = m.from_seq and p.last_id is not distinct from m.from_id
+                 and p.kafka_offset is not distinct from m.from_offset
              returning p.topic, p.partition
          )
          select topic, partition, exists (select from dead_letter_events where consumer = $1 and state <> 'DONE') from moved",
@@ -47,6 +48,7 @@ pub(crate) async fn advance(
     .bind(moves.iter().map(|m| m.after.seq).collect::<Vec<_>>())
     .bind(moves.iter().map(|m| m.after.last_id).collect::<Vec<_>>())
     .bind(moves.iter().map(|m| m.after.kafka_offset).collect::<Vec<_>>())
+    .bind(moves.iter().map(|m| m.before.kafka_offset).collect::<Vec<_>>())
     .fetch_all(db)
     .await?;
     let mut holding = false;
@@ -82,7 +84,7 @@ pub(crate) async fn remember(db: &mut PgConnection, group: &str, ids: &[Uuid], h
     Ok(())
 }
 
-/// Makes sure that every stream of the group has its row. A new group starts before the first record.
+/// Makes sure that every stream of the group has its row. Where a new group begins is settled later: see [`open_at`].
 pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream]) -> sqlx::Result<()> {
     let (topics, partitions) = columns(streams);
     sqlx::query(
@@ -95,6 +97,51 @@ pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream])
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// The streams of these topics that the group has never read, and of which it is not settled where it begins.
+pub(crate) async fn unopened(db: &mut PgConnection, group: &str, topics: &[String]) -> sqlx::Result<Vec<Stream>> {
+    let rows = sqlx::query(
+        "select topic, partition from progress
+         where grp = $1 and topic = any($2) and not opened and seq = 0 and kafka_offset is null order by topic, partition",
+    )
+    .bind(group)
+    .bind(topics)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(stream).collect()
+}
+
+/// Settles where a new group begins, once: a stream that it has begun to read stays where it is. Gives back those that it is settled for.
+pub(crate) async fn open_at(db: &mut PgConnection, group: &str, at: &[(Stream, Position)]) -> sqlx::Result<Vec<Stream>> {
+    let rows = sqlx::query(
+        "update progress p set seq = s.seq, last_id = s.last_id, opened = true
+         from unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[]) as s(topic, partition, seq, last_id)
+         where p.grp = $1 and p.topic = s.topic and p.partition = s.partition
+             and not p.opened and p.seq = 0 and p.kafka_offset is null
+         returning p.topic, p.partition",
+    )
+    .bind(group)
+    .bind(at.iter().map(|(stream, _)| stream.topic.as_str()).collect::<Vec<_>>())
+    .bind(at.iter().map(|(stream, _)| stream.partition).collect::<Vec<_>>())
+    .bind(at.iter().map(|(_, position)| position.seq).collect::<Vec<_>>())
+    .bind(at.iter().map(|(_, position)| position.last_id).collect::<Vec<_>>())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(stream).collect()
+}
+
+/// How far the group is in the streams that this instance reads.
+pub(crate) async fn read_by(db: &mut PgConnection, group: &str, instance: Uuid) -> sqlx::Result<Vec<(Stream, i64)>> {
+    let rows = sqlx::query(
+        "select topic, partition, seq from progress
+         where grp = $1 and owner = $2 and (opened or seq > 0 or kafka_offset is not null) order by topic, partition",
+    )
+    .bind(group)
+    .bind(instance)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((stream(row)?, row.try_get(2)?))).collect()
 }
 
 pub(crate) async fn all(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<(Stream, Position)>> {
@@ -156,14 +203,23 @@ pub(crate) async fn renew(db: &mut PgConnection, group: &str, instance: Uuid, le
     .await
 }
 
-/// Takes up to `limit` partition numbers that nobody holds, with all topics of the group.
-pub(crate) async fn claim(db: &mut PgConnection, group: &str, instance: Uuid, lease_ms: i64, limit: i64) -> sqlx::Result<()> {
-    sqlx::query(
+/// Takes up to `limit` partition numbers that nobody holds, with all topics of the group. Gives back which streams another instance left
+/// behind without giving them back: it died.
+pub(crate) async fn claim(
+    db: &mut PgConnection,
+    group: &str,
+    instance: Uuid,
+    lease_ms: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<TakenOver>> {
+    let rows = sqlx::query(
         "with free as (
              select partition from progress where grp = $1
              group by partition having bool_and(lease_until < clock_timestamp()) order by partition limit $4
          ), locked as (
-             select p.topic, p.partition from progress p join free using (partition)
+             select p.topic, p.partition, p.owner is not null and p.owner <> $2 as died,
+                 p.seq is not distinct from p.taken_seq and p.kafka_offset is not distinct from p.taken_offset as unmoved
+             from progress p join free using (partition)
              where p.grp = $1 and p.lease_until < clock_timestamp()
              order by p.topic, p.partition for update of p skip locked
          ), whole as (
@@ -171,16 +227,27 @@ pub(crate) async fn claim(db: &mut PgConnection, group: &str, instance: Uuid, le
              select partition from locked group by partition
              having count(*) = (select count(distinct topic) from progress where grp = $1)
          )
-         update progress p set owner = $2, lease_until = clock_timestamp() + $3 * interval '1 millisecond'
-         from whole w where p.grp = $1 and p.partition = w.partition",
+         update progress p set owner = $2, lease_until = clock_timestamp() + $3 * interval '1 millisecond',
+             taken_seq = p.seq, taken_offset = p.kafka_offset
+         from whole w join locked l using (partition)
+         where p.grp = $1 and p.topic = l.topic and p.partition = l.partition
+         returning p.topic, p.partition, l.died, l.unmoved, exists (
+             select from crash_marks m where m.grp = $1 and m.topic = p.topic and m.partition = p.partition
+         )",
     )
     .bind(group)
     .bind(instance)
     .bind(lease_ms)
     .bind(limit)
-    .execute(db)
+    .fetch_all(db)
     .await?;
-    Ok(())
+    let mut left_behind = Vec::new();
+    for row in &rows {
+        if row.try_get(2)? {
+            left_behind.push(TakenOver { stream: stream(row)?, unmoved: row.try_get(3)?, marked: row.try_get(4)? });
+        }
+    }
+    Ok(left_behind)
 }
 
 /// Gives leases back: these partitions, and with `leave` the membership too.

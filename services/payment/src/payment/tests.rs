@@ -286,6 +286,47 @@ fn money_that_is_back_after_a_refusal_counts() {
     assert_eq!(told.transfers(), vec![("sales", "receivable:sandbox", 2_400)]);
 }
 
+fn give_up_charge() -> Input {
+    Input::RefuseCharge { command_id: DO }
+}
+
+fn give_up_undo() -> Input {
+    Input::RefuseUndo { command_id: UNDO, undoes: DO }
+}
+
+#[test]
+fn a_charge_that_was_given_up_is_refused_ever_after() {
+    let told = Told::default().then(give_up_charge());
+    assert_eq!((told.state(), told.said()), (State::Voided, vec![failed("DISCARDED")]));
+    let again = told.then(charge());
+    assert_eq!(
+        (again.state(), again.said(), again.effects.len()),
+        (State::Voided, vec![failed("DISCARDED")], 1),
+        "no call is made"
+    );
+    assert_eq!(again.then(undo(UNDO)).said(), vec![(Some(UNDO), Answer::Voided)]);
+
+    let asked_before = in_flight().then(give_up_charge());
+    assert_eq!((asked_before.state(), asked_before.said()), (State::InFlight, vec![]));
+    assert_eq!(captured().then(give_up_charge()).said(), vec![succeeded()], "it was done before");
+}
+
+#[test]
+fn an_undo_that_was_given_up_leaves_the_money_until_another_asks() {
+    let told = captured().then(give_up_undo());
+    let given_up =
+        |told: &Told| (Some(UNDO), Answer::RefundFailed { refund_id: told.row().refund_id(), reason: "DISCARDED".into() });
+    assert_eq!((told.state(), told.said(), told.asks_refund()), (State::RefundRefused, vec![given_up(&told)], false));
+    let told = told.then(undo(UNDO));
+    assert_eq!((told.state(), told.said()), (State::RefundRefused, vec![given_up(&told)]));
+    assert!(told.then(undo(UNDO_AGAIN)).asks_refund());
+
+    assert!(refunding().then(give_up_undo()).effects.is_empty(), "it is under way");
+    assert_eq!(in_flight().then(give_up_undo()).state(), State::InFlight);
+    let nothing = Told::default().then(give_up_undo());
+    assert_eq!((nothing.payment.is_none(), nothing.said().len()), (true, 1));
+}
+
 #[test]
 fn an_outcome_of_nothing_is_refused() {
     for input in [charged(yes()), refund_answered(yes())] {

@@ -1,23 +1,46 @@
 //! The relay: copies the outbox of a service to its topics, a run at a time, each stream in its order.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
-
-use rdkafka::{
-    error::KafkaError,
-    producer::{FutureProducer, FutureRecord},
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use sqlx::PgPool;
+
+use futures::FutureExt;
+use rand::RngExt;
+use sqlx::{
+    PgConnection, PgPool,
+    postgres::{PgListener, PgPoolOptions},
+};
 use tokio::sync::Notify;
 
-use super::{Cluster, broker, headers, store};
-use crate::{Error, Position, Record, Stream, Tasks, bus::Publisher, outbox};
+use super::{
+    Cluster, is_shared,
+    lanes::{self, Lanes, Step},
+    producer::Producer,
+    store::{self, Line},
+    tail::{self, Found, Tail},
+};
+use crate::{
+    Error, Stream, Tasks,
+    bus::Publisher,
+    outbox::store::{CHANNEL, announce},
+};
 
-/// Rows in one run, at most: well below what the client queues.
+/// Rows in one run, at most: fewer than the client queues.
 const RUN_ROWS_MAX: i64 = 20_000;
 const STREAM_ROWS_MAX: i64 = 512;
-/// The slow poll behind the wake-ups.
-const POLL_MS: u64 = 500;
-const RETRY_MS: u64 = 500;
+/// Payloads and keys in one run, about: well below what the client queues.
+const RUN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Pause before a new client: doubles from the first to the last, jitter.
+const RETRY_MS: (u64, u64) = (100, 5_000);
+/// Its own connections: for its work, to listen, and to tell others.
+const CONNECTIONS_MAX: u32 = 3;
+const ACQUIRE_MS_MAX: u64 = 5_000;
+/// Pause between two notifications of other relays.
+const ANNOUNCE_EVERY_MS: u64 = 5;
+/// How long a run may still take when the process stops.
+const STOP_MS_MAX: u64 = 1_000;
 
 /// Creates the topics and starts copying.
 pub(crate) async fn relay(
@@ -28,81 +51,286 @@ pub(crate) async fn relay(
     bell: Arc<Notify>,
     tasks: &Tasks,
 ) -> Result<(), Error> {
-    cluster.ensure_topics(&publisher.topics, partitions).await?;
-    let streams = publisher
+    let fresh = cluster.ensure_topics(&publisher.topics, partitions).await?;
+    let streams: Vec<Stream> = publisher
         .topics
         .iter()
         .flat_map(|topic| (0..partitions).map(|partition| Stream { topic: (*topic).to_owned(), partition }))
         .collect();
-    let relay = Relay { cluster, source: format!("settle/{}", publisher.service), streams, pool, bell };
-    let stop = tasks.clone();
-    tasks.spawn("relay", async move {
+    let moved = store::open(&mut *pool.acquire().await?, &streams).await?;
+    if moved > 0 {
+        tracing::info!(
+            service = publisher.service,
+            streams = moved,
+            "coming from another bus, the relay starts at the slowest reader"
+        );
+    }
+    let relay = Relay {
+        cluster,
+        service: publisher.service,
+        source: format!("settle/{}", publisher.service),
+        topics: publisher.topics.clone(),
+        partitions,
+        pool: own_pool(&pool),
+        bell,
+        others: Arc::default(),
+    };
+    let (others, told, stop) = (relay.others.clone(), relay.pool.clone(), tasks.clone());
+    tasks.spawn("relay announcer", async move {
         tokio::select! {
-            () = relay.run() => {}
+            () = tell(others, told) => {}
             () = stop.stopping() => {}
         }
     });
+    let stop = tasks.clone();
+    tasks.spawn("relay", async move { relay.run(&stop, fresh).await });
     Ok(())
+}
+
+/// A saved cursor is behind what is durable elsewhere: losing one costs a repeat, so its commit waits for no disk.
+fn own_pool(pool: &PgPool) -> PgPool {
+    let options = (*pool.connect_options()).clone().options([("synchronous_commit", "off")]);
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS_MAX)
+        .acquire_timeout(Duration::from_millis(ACQUIRE_MS_MAX))
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+/// Tells the relays of other processes that there are rows, at most so often.
+async fn tell(others: Arc<Notify>, pool: PgPool) {
+    loop {
+        others.notified().await;
+        let told = async { announce(&mut *pool.acquire().await?).await };
+        if let Err(error) = told.await {
+            // They look by themselves too.
+            tracing::debug!(%error, "cannot notify");
+        }
+        tokio::time::sleep(Duration::from_millis(ANNOUNCE_EVERY_MS)).await;
+    }
 }
 
 struct Relay {
     cluster: Arc<Cluster>,
+    service: &'static str,
     source: String,
-    streams: Vec<Stream>,
+    topics: Vec<&'static str>,
+    partitions: i32,
     pool: PgPool,
+    /// Rings when this process has committed rows.
     bell: Arc<Notify>,
+    /// To be told of it.
+    others: Arc<Notify>,
 }
 
 impl Relay {
     /// Any failure means: a new client, and again from the saved cursors. What was sent already is sent again and seen through.
-    async fn run(self) {
-        loop {
-            if let Err(error) = self.copy().await {
-                tracing::warn!(source = self.source, %error, "the relay starts again from its cursors");
+    async fn run(self, tasks: &Tasks, fresh: Vec<String>) {
+        let mut fresh = Some(fresh);
+        let mut attempt = 0;
+        while !tasks.is_stopping() {
+            let copied = tokio::select! {
+                copied = self.copy(tasks, fresh.take(), &mut attempt) => copied,
+                () = too_late(tasks) => return,
+            };
+            let Err(error) = copied else { return };
+            self.cluster.counts.restarts.add(1);
+            let (first, last) = RETRY_MS;
+            let ceiling = (first << attempt.min(16)).min(last);
+            let pause = rand::rng().random_range(ceiling / 2..=ceiling);
+            attempt += 1;
+            tracing::warn!(service = self.service, %error, pause_ms = pause, "the relay starts again from its cursors");
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(pause)) => {}
+                () = tasks.stopping() => return,
             }
-            tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
         }
     }
 
-    async fn copy(&self) -> Result<(), Error> {
-        let producer: FutureProducer = self.cluster.producer().create().map_err(broker)?;
-        let rows_max = (RUN_ROWS_MAX / i64::try_from(self.streams.len()).unwrap_or(i64::MAX)).clamp(1, STREAM_ROWS_MAX);
-        let mut cursors = store::open(&mut *self.pool.acquire().await?, &self.streams).await?;
-        loop {
-            let mut rows = outbox::store::read(&mut *self.pool.acquire().await?, &cursors, rows_max).await?;
-            let at: BTreeMap<&Stream, i64> = cursors.iter().map(|(stream, position)| (stream, position.seq)).collect();
-            // The row at the cursor was sent before.
-            rows.retain(|record| record.place.is_some_and(|place| at.get(&record.stream).is_some_and(|seq| place.seq > *seq)));
-            if rows.is_empty() {
-                let _ = tokio::time::timeout(Duration::from_millis(POLL_MS), self.bell.notified()).await;
+    /// Copies until the process stops, with one client. `fresh` are topics made a moment ago, if they have been looked at.
+    async fn copy(&self, tasks: &Tasks, fresh: Option<Vec<String>>, attempt: &mut u32) -> Result<(), Error> {
+        let mut fresh = match fresh {
+            Some(fresh) => fresh,
+            // Somebody may have deleted one: this also is how that comes to light.
+            None => self.cluster.ensure_topics(&self.topics, self.partitions).await?,
+        };
+        let producer = Producer::new(&self.cluster)?;
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        let mut db = self.pool.acquire().await?;
+        let mut lanes = Lanes::default();
+        let mut turn = 0;
+        while !tasks.is_stopping() {
+            if lanes.look_is_due(Instant::now()) {
+                self.look(&mut db, &mut lanes, &std::mem::take(&mut fresh)).await?;
+            }
+            let mut at = lanes.sending();
+            if !at.is_empty() {
+                let first = turn % at.len();
+                at.rotate_left(first);
+            }
+            let run = self.send(&producer, &mut db, &at).await?;
+            if run.steps.is_empty() {
+                self.wait(&mut listener, &lanes, tasks).await?;
                 continue;
             }
-            let moved = self.send(&producer, &rows).await?;
-            store::advance(&mut *self.pool.acquire().await?, &moved).await?;
-            for (stream, position) in &mut cursors {
-                if let Some((_, now)) = moved.iter().find(|(moved, _)| moved == stream) {
-                    *position = *now;
-                }
+            // Who had no room this time comes first the next.
+            turn += if run.full { run.steps.len() } else { 0 };
+            producer.delivered().await?;
+            let mut steps = run.steps;
+            steps.sort_unstable_by(|a, b| a.stream.cmp(&b.stream));
+            let saved = store::advance(&mut db, &steps).await?;
+            self.count(&steps, &saved);
+            lanes.saved(&steps, &saved);
+            *attempt = 0;
+        }
+        Ok(())
+    }
+
+    fn count(&self, steps: &[Step], saved: &HashSet<Stream>) {
+        let rows: i64 = steps.iter().filter(|step| saved.contains(&step.stream)).map(|step| step.after - step.before).sum();
+        self.cluster.counts.relayed.add(u64::try_from(rows).unwrap_or(0));
+        let lost = steps.len().saturating_sub(saved.len());
+        if lost > 0 {
+            self.cluster.counts.overtaken.add(lost as u64);
+            tracing::debug!(service = self.service, streams = lost, "cursors were moved by somebody else");
+        }
+    }
+
+    /// Looks at the saved cursors, and at the end of every log before it is written to.
+    async fn look(&self, db: &mut PgConnection, lanes: &mut Lanes, fresh: &[String]) -> Result<(), Error> {
+        let overtaken = lanes.look(store::cursors(db, &self.topics).await?, Instant::now());
+        if overtaken > 0 {
+            self.cluster.counts.overtaken.add(overtaken);
+            tracing::debug!(service = self.service, streams = overtaken, "another relay is ahead: standing by");
+        }
+        let due = lanes.unchecked();
+        if due.is_empty() {
+            return Ok(());
+        }
+        // A topic made a moment ago has no end yet, and one with several writers has no streams.
+        let mut wanted: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        for (stream, _) in due.iter().filter(|(stream, _)| !is_shared(&stream.topic) && !fresh.contains(&stream.topic)) {
+            wanted.entry(stream.topic.clone()).or_default().push(stream.partition);
+        }
+        let tails: HashMap<Stream, Tail> = match wanted.is_empty() {
+            true => HashMap::new(),
+            false => tail::read(self.cluster.clone(), wanted).await?,
+        };
+        let ends: Vec<(Stream, Option<Tail>)> =
+            due.iter().map(|(stream, _)| (stream.clone(), tails.get(stream).copied())).collect();
+        let kept = store::kept(db, &ends).await?;
+        for (((stream, cursor), (_, tail)), kept) in due.iter().zip(&ends).zip(&kept) {
+            let found = match is_shared(&stream.topic) {
+                true => Found::Whole,
+                false => tail::judge(*tail, kept, *cursor),
+            };
+            self.report(stream, *cursor, &found);
+            lanes.checked(stream, !matches!(found, Found::Diverged(_)), Instant::now());
+        }
+        Ok(())
+    }
+
+    fn report(&self, stream: &Stream, cursor: i64, found: &Found) {
+        let (service, topic, partition) = (self.service, stream.topic.as_str(), stream.partition);
+        match found {
+            Found::Whole => {}
+            Found::Short { log_seq } => tracing::warn!(
+                r#type = "LOG_GAP",
+                service,
+                topic,
+                partition,
+                log_seq,
+                cursor,
+                "the topic ends before what was published: readers that miss the rest will stop; `settle events republish` says it again"
+            ),
+            Found::Diverged(detail) => {
+                self.cluster.counts.diverged.add(1);
+                tracing::error!(
+                    r#type = "LOG_DIVERGED",
+                    service,
+                    topic,
+                    partition,
+                    detail,
+                    "nothing of this stream is published until a person has looked"
+                );
             }
         }
     }
 
-    /// Sends the rows in their order and waits until the broker has them all.
-    async fn send(&self, producer: &FutureProducer, rows: &[Record]) -> Result<Vec<(Stream, Position)>, Error> {
-        let mut waiting = Vec::with_capacity(rows.len());
-        for record in rows {
-            let message = FutureRecord::to(&record.stream.topic)
-                .partition(record.stream.partition)
-                .key(&record.key)
-                .payload(&record.payload[..])
-                .headers(headers::write(record, &self.source));
-            waiting.push(producer.send_result(message).map_err(|(error, _)| broker(error))?);
+    /// Hands a run over to the client: the rows behind the cursors, each stream in its order.
+    async fn send(&self, producer: &Producer, db: &mut PgConnection, at: &[(Stream, i64)]) -> Result<Run, Error> {
+        let mut run = Run::default();
+        if at.is_empty() {
+            return Ok(run);
         }
-        for delivered in waiting {
-            delivered.await.map_err(|_| broker(KafkaError::Canceled))?.map_err(|(error, _)| broker(error))?;
-        }
-        let last: BTreeMap<&Stream, i64> =
-            rows.iter().filter_map(|record| record.place.map(|place| (&record.stream, place.seq))).collect();
-        Ok(last.into_iter().map(|(stream, seq)| (stream.clone(), Position { seq, ..Position::default() })).collect())
+        let streams = i64::try_from(at.len()).unwrap_or(i64::MAX);
+        let limit = (RUN_ROWS_MAX / streams).clamp(1, STREAM_ROWS_MAX);
+        store::each(db, at, limit, |line| {
+            if run.bytes >= RUN_BYTES_MAX || !producer.send(line, &self.source)? {
+                run.full = true;
+                return Ok(false);
+            }
+            run.add(at, line);
+            Ok(true)
+        })
+        .await?;
+        Ok(run)
     }
+
+    /// Until there may be something to send.
+    async fn wait(&self, listener: &mut PgListener, lanes: &Lanes, tasks: &Tasks) -> Result<(), Error> {
+        tokio::select! {
+            () = self.bell.notified() => {
+                if lanes.stands_by() {
+                    self.others.notify_one();
+                }
+            }
+            heard = listener.recv() => {
+                heard?;
+                // One look serves them all.
+                while let Some(Ok(Some(_))) = listener.try_recv().now_or_never() {}
+            }
+            () = tokio::time::sleep(lanes::LOOK) => {}
+            () = tasks.stopping() => {}
+        }
+        Ok(())
+    }
+}
+
+/// What was handed over.
+#[derive(Default)]
+struct Run {
+    steps: Vec<Step>,
+    bytes: usize,
+    /// There was more than fits.
+    full: bool,
+}
+
+impl Run {
+    /// Rows come a stream at a time.
+    fn add(&mut self, at: &[(Stream, i64)], line: &Line<'_>) {
+        self.bytes += line.payload.len() + line.key.len();
+        let is_its = |stream: &Stream| stream.partition == line.partition && stream.topic == line.topic;
+        if let Some(step) = self.steps.last_mut().filter(|step| is_its(&step.stream)) {
+            say_if_missing(step.after, line);
+            step.after = line.seq;
+        } else if let Some((stream, cursor)) = at.iter().find(|(stream, _)| is_its(stream)) {
+            say_if_missing(*cursor, line);
+            self.steps.push(Step { stream: stream.clone(), before: *cursor, after: line.seq });
+        }
+    }
+}
+
+/// Rows that retention has dropped every reader has passed. Others are for the readers to judge; they do not pass over a hole.
+fn say_if_missing(before: i64, line: &Line<'_>) {
+    if line.seq != before + 1 {
+        let Line { topic, partition, seq, .. } = line;
+        tracing::warn!(r#type = "LOG_GAP", topic, partition, after = before, next = seq, "rows are missing in the outbox");
+    }
+}
+
+async fn too_late(tasks: &Tasks) {
+    tasks.stopping().await;
+    tokio::time::sleep(Duration::from_millis(STOP_MS_MAX)).await;
 }

@@ -1,4 +1,6 @@
-//! The reader's side: we assign partitions and seek to stored offsets ourselves, so there are no rebalances to survive.
+//! The reader's side: we assign partitions and seek to stored offsets ourselves, so there are no rebalances to survive. Without a
+//! subscription there is no membership either, and so no limit on the time between two polls: while the database is slow we do not poll,
+//! the client's queue fills to its bound and it fetches nothing more.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -6,118 +8,260 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::{FutureExt, StreamExt};
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    consumer::{CommitMode, Consumer, StreamConsumer},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    message::BorrowedMessage,
 };
 
-use super::{Cluster, broker, headers};
+use super::{
+    Cluster, broker,
+    client::{Aside, Context, blocking},
+    headers,
+};
 use crate::{Error, Position, Record, Stream, bus::Fetched};
 
+/// How long a look waits for the first record.
 const POLL_MS: u64 = 100;
-/// Records in one look, at most.
-const FETCH_ROWS_MAX: usize = 2_048;
-/// How often offsets are committed, for people's lag tools only.
-const COMMIT_EVERY_MS: u128 = 1_000;
+/// Records and bytes in one look, at most.
+const FETCH_ROWS_MAX: usize = 1_024;
+const FETCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Pause before a new client looks for a topic that is not there.
+const MISSING_MS: u64 = 5_000;
+const WATERMARK_MS_MAX: u64 = 5_000;
+
+type Client = Arc<Aside<StreamConsumer<Context>>>;
 
 pub(crate) struct Topics {
     cluster: Arc<Cluster>,
     group: String,
-    consumer: Option<BaseConsumer>,
-    /// Where each assigned stream is read on.
-    assigned: BTreeMap<Stream, Offset>,
-    committed_at: Instant,
+    client: Option<Client>,
+    /// The streams and where each is read on.
+    reading: BTreeMap<Stream, Offset>,
+    /// The client reads something else than `reading` says.
+    stale: bool,
+    /// When the client is to be made anew.
+    renew_at: Option<Instant>,
+    /// What the group has applied, to be told to Kafka.
+    applied: Vec<(Stream, Position)>,
+}
+
+/// What keeps a client from reading on.
+enum Trouble {
+    /// The log does not have the offset that was asked for.
+    OutOfRange,
+    /// A topic is not there: the service that writes it makes it.
+    Missing,
+    /// The client mends it by itself.
+    Passing(KafkaError),
+    /// The client is of no use any more.
+    Broken(KafkaError),
 }
 
 impl Topics {
     pub(crate) fn new(cluster: Arc<Cluster>, group: &str) -> Self {
-        Self { cluster, group: group.to_owned(), consumer: None, assigned: BTreeMap::new(), committed_at: Instant::now() }
+        Self {
+            cluster,
+            group: group.to_owned(),
+            client: None,
+            reading: BTreeMap::new(),
+            stale: false,
+            renew_at: None,
+            applied: Vec::new(),
+        }
     }
 
     /// These streams are read again from the position given next.
     pub(crate) fn forget(&mut self, streams: &HashSet<Stream>) {
-        self.assigned.retain(|stream, _| !streams.contains(stream));
+        self.reading.retain(|stream, _| !streams.contains(stream));
+    }
+
+    /// What the group has applied and committed to its database. It is told to Kafka with the next look: the offset for people's lag tools,
+    /// and the sequence number beside it for the publisher, who keeps rows until every reader has passed them.
+    pub(crate) fn applied(&mut self, applied: Vec<(Stream, Position)>) {
+        self.applied = applied;
     }
 
     pub(crate) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
-        let consumer = match self.consumer.take() {
-            Some(consumer) => consumer,
-            None => {
-                self.assigned.clear();
-                self.cluster.consumer(&self.group).create().map_err(broker)?
+        let client = self.client(at).await?;
+        self.commit(&client);
+        let Polled { records, trouble, .. } = poll(&client).await;
+        let fetched = self.note(records);
+        let failed = match trouble {
+            None => None,
+            Some(Trouble::OutOfRange) => self.find_lost(client).await.err(),
+            Some(Trouble::Missing) => {
+                self.renew_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(MISSING_MS));
+                None
+            }
+            Some(Trouble::Passing(error)) => Some(broker(error)),
+            Some(Trouble::Broken(error)) => {
+                self.client = None;
+                Some(broker(error))
             }
         };
-        if at.len() != self.assigned.len() || at.iter().any(|(stream, _)| !self.assigned.contains_key(stream)) {
-            self.assign(&consumer, at)?;
+        match failed {
+            // What came before it counts.
+            Some(error) if fetched.is_empty() => Err(error),
+            _ => Ok(fetched),
         }
-        if self.committed_at.elapsed().as_millis() > COMMIT_EVERY_MS {
-            self.committed_at = Instant::now();
-            commit(&consumer, at);
+    }
+
+    /// The client, reading exactly these streams: new ones from their stored offsets, the others on from where they are.
+    async fn client(&mut self, at: &[(Stream, Position)]) -> Result<Client, Error> {
+        if self.renew_at.is_some_and(|at| at <= Instant::now()) {
+            self.client = None;
         }
-        // A consumer that fails is dropped and made anew.
-        let (consumer, polled) = tokio::task::spawn_blocking(move || {
-            let polled = poll(&consumer);
-            (consumer, polled)
-        })
-        .await
-        .map_err(|error| Error::Broker(error.to_string()))?;
-        let records = polled.map_err(broker)?;
-        self.consumer = Some(consumer);
-        for record in &records {
-            if let (Some(next), Some(offset)) = (self.assigned.get_mut(&record.stream), record.kafka_offset) {
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => {
+                let client: StreamConsumer<Context> =
+                    self.cluster.consumer(&self.group).create_with_context(Context).map_err(broker)?;
+                self.renew_at = None;
+                self.stale = true;
+                self.client.insert(Arc::new(Aside::new(client))).clone()
+            }
+        };
+        if at.len() != self.reading.len() || at.iter().any(|(stream, _)| !self.reading.contains_key(stream)) {
+            let mut reading = BTreeMap::new();
+            for (stream, position) in at {
+                let stored = position.kafka_offset.map_or(Offset::Beginning, Offset::Offset);
+                reading.insert(stream.clone(), self.reading.get(stream).copied().unwrap_or(stored));
+            }
+            self.reading = reading;
+            self.stale = true;
+        }
+        if self.stale {
+            let mut list = TopicPartitionList::with_capacity(self.reading.len());
+            for (stream, next) in &self.reading {
+                list.add_partition_offset(&stream.topic, stream.partition, *next).map_err(broker)?;
+            }
+            let assigning = client.clone();
+            blocking(move || assigning.assign(&list)).await?;
+            self.stale = false;
+        }
+        Ok(client)
+    }
+
+    /// Takes note of how far the client has read. Records of streams that are not read any more are dropped.
+    fn note(&mut self, records: Vec<Record>) -> Vec<Fetched> {
+        let mut fetched = Vec::with_capacity(records.len());
+        for record in records {
+            if let (Some(next), Some(offset)) = (self.reading.get_mut(&record.stream), record.kafka_offset) {
                 *next = Offset::Offset(offset + 1);
+                fetched.push(Fetched::Record(Arc::new(record)));
             }
         }
-        Ok(records.into_iter().map(|record| Fetched::Record(Arc::new(record))).collect())
+        fetched
     }
 
-    /// Reads exactly these streams: the new ones from their stored offset, the others on from where they are.
-    fn assign(&mut self, consumer: &BaseConsumer, at: &[(Stream, Position)]) -> Result<(), Error> {
-        let mut assigned = BTreeMap::new();
-        let mut list = TopicPartitionList::with_capacity(at.len());
-        for (stream, position) in at {
-            let stored = position.kafka_offset.map_or(Offset::Beginning, Offset::Offset);
-            let offset = self.assigned.get(stream).copied().unwrap_or(stored);
-            list.add_partition_offset(&stream.topic, stream.partition, offset).map_err(broker)?;
-            assigned.insert(stream.clone(), offset);
+    /// Some log does not reach to where it was left: it was wiped, or is not kept for long enough. It is read from its beginning, and the
+    /// cursor judges what is there: what is missing stops the stream, nothing is ever skipped. A log that was wiped and has grown beyond
+    /// the old place again is not noticed here; the sequence numbers tell.
+    async fn find_lost(&mut self, client: Client) -> Result<(), Error> {
+        // The partition in question is not read any more until it is assigned again, whatever the watermarks say.
+        self.stale = true;
+        let place = |(stream, next): (&Stream, &Offset)| match next {
+            Offset::Offset(next) => Some((stream.clone(), *next)),
+            _ => None,
+        };
+        let asked: Vec<(Stream, i64)> = self.reading.iter().filter_map(place).collect();
+        let lost = blocking(move || {
+            let mut lost = Vec::new();
+            for (stream, next) in asked {
+                let wait = Duration::from_millis(WATERMARK_MS_MAX);
+                let (low, high) = client.fetch_watermarks(&stream.topic, stream.partition, wait)?;
+                if next < low || next > high {
+                    lost.push((stream, next, low, high));
+                }
+            }
+            Ok(lost)
+        })
+        .await?;
+        if lost.is_empty() {
+            return Err(Error::Broker("an offset was out of range and is not any more".to_owned()));
         }
-        consumer.assign(&list).map_err(broker)?;
-        self.assigned = assigned;
+        for (stream, next, low, high) in lost {
+            self.cluster.counts.rewound.add(1);
+            let Stream { topic, partition } = &stream;
+            tracing::warn!(
+                service = self.group,
+                topic,
+                partition,
+                next,
+                low,
+                high,
+                "the log does not reach to where it was left; it is read from its beginning"
+            );
+            self.reading.insert(stream, Offset::Beginning);
+        }
         Ok(())
     }
-}
 
-/// All there is, waiting a moment for the first.
-fn poll(consumer: &BaseConsumer) -> Result<Vec<Record>, KafkaError> {
-    let mut records = Vec::new();
-    let mut patience = Duration::from_millis(POLL_MS);
-    while records.len() < FETCH_ROWS_MAX
-        && let Some(polled) = consumer.poll(patience)
-    {
-        match polled {
-            Ok(message) => records.push(headers::read(&message)),
-            // Not there yet: the service that writes the topic makes it.
-            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition)) => break,
-            Err(error) => return Err(error),
+    fn commit(&mut self, client: &Client) {
+        let mut list = TopicPartitionList::with_capacity(self.applied.len());
+        for (stream, position) in std::mem::take(&mut self.applied) {
+            let Some(offset) = position.kafka_offset.filter(|_| self.reading.contains_key(&stream)) else { continue };
+            let mut place = list.add_partition(&stream.topic, stream.partition);
+            match place.set_offset(Offset::Offset(offset)) {
+                Ok(()) => place.set_metadata(position.seq.to_string()),
+                Err(error) => tracing::debug!(%error, offset, "no offset to commit"),
+            }
         }
-        patience = Duration::ZERO;
-    }
-    Ok(records)
-}
-
-fn commit(consumer: &BaseConsumer, at: &[(Stream, Position)]) {
-    let mut list = TopicPartitionList::with_capacity(at.len());
-    for (stream, position) in at {
-        if let Some(offset) = position.kafka_offset
-            && let Err(error) = list.add_partition_offset(&stream.topic, stream.partition, Offset::Offset(offset))
+        if list.count() > 0
+            && let Err(error) = client.commit(&list, CommitMode::Async)
         {
-            tracing::debug!(%error, "an offset is not committed");
+            tracing::debug!(%error, "offsets are not committed");
         }
     }
-    if list.count() > 0
-        && let Err(error) = consumer.commit(&list, CommitMode::Async)
-    {
-        tracing::debug!(%error, "offsets are not committed");
+}
+
+#[derive(Default)]
+struct Polled {
+    records: Vec<Record>,
+    bytes: usize,
+    trouble: Option<Trouble>,
+}
+
+impl Polled {
+    /// Whether there is room for more.
+    fn take(&mut self, message: KafkaResult<BorrowedMessage<'_>>) -> bool {
+        match message {
+            Ok(message) => {
+                let record = headers::read(&message);
+                self.bytes += record.payload.len() + record.key.len();
+                self.records.push(record);
+            }
+            Err(error) => self.trouble = Some(trouble(error)),
+        }
+        self.trouble.is_none() && self.records.len() < FETCH_ROWS_MAX && self.bytes < FETCH_BYTES_MAX
+    }
+}
+
+/// All there is, waiting a moment for the first. The client wakes us, so that no thread waits.
+async fn poll(client: &StreamConsumer<Context>) -> Polled {
+    let mut polled = Polled::default();
+    let mut messages = client.stream();
+    let Ok(Some(first)) = tokio::time::timeout(Duration::from_millis(POLL_MS), messages.next()).await else { return polled };
+    let mut room = polled.take(first);
+    while room && let Some(Some(message)) = messages.next().now_or_never() {
+        room = polled.take(message);
+    }
+    polled
+}
+
+fn trouble(error: KafkaError) -> Trouble {
+    use RDKafkaErrorCode::{
+        AutoOffsetReset, OffsetOutOfRange, UnknownPartition, UnknownTopic, UnknownTopicId, UnknownTopicOrPartition,
+    };
+    if let KafkaError::MessageConsumptionFatal(_) = error {
+        return Trouble::Broken(error);
+    }
+    match error.rdkafka_error_code() {
+        Some(AutoOffsetReset | OffsetOutOfRange) => Trouble::OutOfRange,
+        Some(UnknownTopicOrPartition | UnknownTopic | UnknownPartition | UnknownTopicId) => Trouble::Missing,
+        _ => Trouble::Passing(error),
     }
 }

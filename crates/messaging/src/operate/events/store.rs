@@ -1,0 +1,144 @@
+//! SQL of single records.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{Filter, Holding, Reception};
+use crate::{Place, Record, Stream, Trace};
+
+pub(super) async fn after(
+    db: &mut PgConnection,
+    places: &[(Stream, i64)],
+    filter: &Filter,
+    limit: i64,
+) -> sqlx::Result<Vec<Record>> {
+    let (topics, partitions, seqs) = columns(places);
+    let rows = sqlx::query(
+        "select o.topic, o.partition, o.seq, o.prev, o.id, o.key, o.type, o.payload, o.at, o.correlation, o.causation,
+             o.traceparent, o.tracestate
+         from unnest($1::text[], $2::int[], $3::bigint[]) as s(topic, partition, seq)
+         cross join lateral (
+             select * from outbox
+             where topic = s.topic and partition = s.partition and seq > s.seq
+                 and ($5::text is null or key = $5 or correlation = $5)
+                 and ($6::text is null or type = $6 or (strpos($6, '.') = 0 and right(type, length($6) + 1) = '.' || $6))
+             order by seq limit $4
+         ) o
+         order by o.topic, o.partition, o.seq",
+    )
+    .bind(topics)
+    .bind(partitions)
+    .bind(seqs)
+    .bind(limit)
+    .bind(filter.about.as_deref())
+    .bind(filter.type_name.as_deref())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(record).collect()
+}
+
+/// The newest first.
+pub(super) async fn newest(
+    db: &mut PgConnection,
+    streams: &[(Stream, i64)],
+    filter: &Filter,
+    limit: i64,
+) -> sqlx::Result<Vec<Record>> {
+    let (topics, partitions, _) = columns(streams);
+    let rows = sqlx::query(
+        "select o.topic, o.partition, o.seq, o.prev, o.id, o.key, o.type, o.payload, o.at, o.correlation, o.causation,
+             o.traceparent, o.tracestate
+         from unnest($1::text[], $2::int[]) as s(topic, partition)
+         cross join lateral (
+             select * from outbox
+             where topic = s.topic and partition = s.partition
+                 and ($4::text is null or key = $4 or correlation = $4)
+                 and ($5::text is null or type = $5 or (strpos($5, '.') = 0 and right(type, length($5) + 1) = '.' || $5))
+             order by seq desc limit $3
+         ) o
+         order by o.topic, o.partition, o.seq desc",
+    )
+    .bind(topics)
+    .bind(partitions)
+    .bind(limit)
+    .bind(filter.about.as_deref())
+    .bind(filter.type_name.as_deref())
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(record).collect()
+}
+
+pub(super) async fn find(db: &mut PgConnection, id: Uuid, scan_ms_max: u32) -> sqlx::Result<Option<Record>> {
+    let mut tx = db.begin().await?;
+    sqlx::query("select set_config('statement_timeout', $1, true)").bind(scan_ms_max.to_string()).execute(&mut *tx).await?;
+    let row = sqlx::query(
+        "select topic, partition, seq, prev, id, key, type, payload, at, correlation, causation, traceparent, tracestate
+         from outbox where id = $1 limit 1",
+    )
+    .bind(id)
+    .fetch_optional(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    row.as_ref().map(record).transpose()
+}
+
+pub(super) async fn receptions(db: &mut PgConnection, id: Uuid, place: Option<(&Stream, i64)>) -> sqlx::Result<Vec<Reception>> {
+    let mut groups = BTreeMap::new();
+    if let Some((stream, seq)) = place {
+        // At the record's own place its id must be the one that was read.
+        let readers: Vec<(String, bool)> =
+            sqlx::query_as("select grp, seq > $3 or (seq = $3 and last_id = $4) from progress where topic = $1 and partition = $2")
+                .bind(&stream.topic)
+                .bind(stream.partition)
+                .bind(seq)
+                .bind(id)
+                .fetch_all(&mut *db)
+                .await?;
+        for (group, passed) in readers {
+            entry(&mut groups, group).passed = Some(passed);
+        }
+    }
+    let processed =
+        sqlx::query("select consumer, processed_at from processed_events where event_id = $1").bind(id).fetch_all(&mut *db).await?;
+    for row in &processed {
+        entry(&mut groups, row.try_get(0)?).processed_at = row.try_get(1)?;
+    }
+    let held = sqlx::query("select consumer, state, reason, failed_at from dead_letter_events where event_id = $1 order by id")
+        .bind(id)
+        .fetch_all(&mut *db)
+        .await?;
+    for row in &held {
+        let holding = Holding { state: row.try_get(1)?, reason: row.try_get(2)?, failed_at: row.try_get(3)? };
+        entry(&mut groups, row.try_get(0)?).held = Some(holding);
+    }
+    Ok(groups.into_values().collect())
+}
+
+fn entry(groups: &mut BTreeMap<String, Reception>, group: String) -> &mut Reception {
+    groups.entry(group.clone()).or_insert_with(|| Reception { group, ..Reception::default() })
+}
+
+fn columns(places: &[(Stream, i64)]) -> (Vec<&str>, Vec<i32>, Vec<i64>) {
+    let topics = places.iter().map(|(stream, _)| stream.topic.as_str()).collect();
+    let partitions = places.iter().map(|(stream, _)| stream.partition).collect();
+    (topics, partitions, places.iter().map(|(_, seq)| *seq).collect())
+}
+
+fn record(row: &PgRow) -> sqlx::Result<Record> {
+    Ok(Record {
+        stream: Stream { topic: row.try_get(0)?, partition: row.try_get(1)? },
+        place: Some(Place { seq: row.try_get(2)?, prev: row.try_get(3)? }),
+        kafka_offset: None,
+        id: row.try_get(4)?,
+        key: row.try_get(5)?,
+        type_name: row.try_get(6)?,
+        payload: Bytes::from(row.try_get::<Vec<u8>, _>(7)?),
+        at: row.try_get(8)?,
+        correlation: row.try_get(9)?,
+        causation: row.try_get(10)?,
+        trace: Trace { parent: row.try_get(11)?, state: row.try_get(12)? },
+    })
+}

@@ -1,0 +1,147 @@
+//! Where the databases and the brokers of a platform are, for tools that look behind the services.
+
+use std::{collections::BTreeMap, fs, str::FromStr, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use contracts::topic;
+use kit::settings::{self, BusKind, Settings, database_url};
+use messaging::bus::kafka::Cluster;
+use serde::Deserialize;
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
+
+use crate::{client::Target, platform::Service};
+
+const CONNECT_MS_MAX: u64 = 5_000;
+
+/// Databases by service, `provider` included, and Kafka where it carries the streams.
+#[derive(Deserialize)]
+pub struct Deployment {
+    databases: BTreeMap<String, String>,
+    kafka: Option<String>,
+}
+
+impl Deployment {
+    /// The platform of the data directory that is named; without one the databases that the environment names, as for `settle serve`; where
+    /// it names none, the platform of the default directory.
+    pub fn find(target: &Target) -> Result<Self> {
+        if target.data.is_none() {
+            let named = Self::named()?;
+            if !named.databases.is_empty() {
+                return Ok(named);
+            }
+            if let Some(addr) = &target.target {
+                return Err(anyhow!(
+                    "{addr} does not tell where its databases are: set SETTLE_<SERVICE>_DATABASE_URL, or name its directory with --data"
+                ));
+            }
+        }
+        // Says in one line what is wrong.
+        target.ready()?;
+        let file = target.data_dir()?.join("ready.json");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} does not say where the databases are", file.display()))
+    }
+
+    /// What the environment names.
+    fn named() -> Result<Self> {
+        let settings = Settings::from_env()?;
+        let mut databases = BTreeMap::new();
+        for name in owners().into_iter().chain(["provider"]) {
+            match database_url(name) {
+                Ok(url) => drop(databases.insert(name.to_owned(), url)),
+                Err(settings::Error::Missing(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let kafka = settings.kafka_brokers.filter(|_| settings.bus == BusKind::Kafka);
+        Ok(Self { databases, kafka })
+    }
+
+    /// The services with streams whose databases are known.
+    #[must_use]
+    pub fn services(&self) -> Vec<&'static str> {
+        owners().into_iter().filter(|service| self.databases.contains_key(*service)).collect()
+    }
+
+    /// Connects to the database of a service, or of `provider`.
+    pub async fn connect(&self, service: &str) -> Result<PgConnection> {
+        let url = self.databases.get(service).with_context(|| format!("nobody says where the database of {service} is"))?;
+        let connect = async {
+            let options = PgConnectOptions::from_str(url)?
+                .application_name("settle-tool")
+                .options([("jit", "off"), ("lock_timeout", "10s"), ("timezone", "UTC")])
+                .disable_statement_logging();
+            options.connect().await
+        };
+        let connected = tokio::time::timeout(Duration::from_millis(CONNECT_MS_MAX), connect).await;
+        match connected {
+            Ok(Ok(db)) => Ok(db),
+            Ok(Err(error)) => Err(anyhow!("the database of {service}: {error}")),
+            Err(_) => Err(anyhow!("the database of {service} does not answer in {CONNECT_MS_MAX} ms")),
+        }
+    }
+
+    /// Kafka, where it carries the streams.
+    #[must_use]
+    pub fn cluster(&self) -> Option<Cluster> {
+        self.kafka.as_deref().map(Cluster::new)
+    }
+
+    /// The addresses of its brokers.
+    #[must_use]
+    pub fn brokers(&self) -> Option<&str> {
+        self.kafka.as_deref()
+    }
+}
+
+/// The services that have a database with streams.
+fn owners() -> Vec<&'static str> {
+    Service::ALL.into_iter().filter(|service| *service != Service::Gateway).map(Service::name).collect()
+}
+
+/// The service that writes a topic.
+pub fn writer_of(topic: &str) -> Result<&'static str> {
+    let writer = topic::WRITERS.iter().find(|(written, _)| *written == topic).map(|(_, writer)| *writer);
+    writer.with_context(|| {
+        let topics: Vec<&str> = topic::WRITERS.iter().map(|(topic, _)| *topic).collect();
+        format!("there is no topic {topic}; they are {}", topics.join(" "))
+    })
+}
+
+/// All topics, or those that are named, which must be there.
+pub fn topics(named: &[String]) -> Result<Vec<String>> {
+    if named.is_empty() {
+        return Ok(topic::WRITERS.iter().map(|(topic, _)| (*topic).to_owned()).collect());
+    }
+    named.iter().map(|topic| writer_of(topic).map(|_| topic.clone())).collect()
+}
+
+/// Whoever asks for a change, and why: people look it up later.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Responsible {
+    /// Why, for whoever reads the audit later
+    #[arg(long, value_name = "TEXT", value_parser = said)]
+    pub reason: String,
+    /// Who asks [default: $USER]
+    #[arg(long, value_name = "NAME", value_parser = said)]
+    pub who: Option<String>,
+}
+
+impl Responsible {
+    /// A name, given or the user's.
+    pub fn who(&self) -> Result<String> {
+        let of_environment =
+            ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|who| !who.is_empty()));
+        self.who.clone().or(of_environment).context("say who asks: --who NAME")
+    }
+}
+
+const SAID_CHARS_MAX: usize = 500;
+
+fn said(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("must not be empty".into()),
+        text if text.chars().count() > SAID_CHARS_MAX => Err(format!("must not be longer than {SAID_CHARS_MAX} characters")),
+        text => Ok(text.to_owned()),
+    }
+}
