@@ -46,6 +46,16 @@ pub(crate) enum Fault {
     Away(sqlx::Error),
 }
 
+impl Fault {
+    /// What the database said of it.
+    pub(crate) fn said(self) -> sqlx::Error {
+        match self {
+            Self::Blame(error) | Self::Away(error) | Self::NoRange { error, .. } => error,
+            other => sqlx::Error::Protocol(format!("{other:?}")),
+        }
+    }
+}
+
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
         if blames_input(&error) { Self::Blame(error) } else { Self::Away(error) }

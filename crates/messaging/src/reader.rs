@@ -239,6 +239,7 @@ impl<H: Handler> Reader<H> {
         self.unread = false;
         let again = std::mem::take(&mut self.again);
         self.cursors.retain(|stream, _| !again.contains(stream) && self.owned_now.contains(&stream.partition));
+        self.gaps.retain(|stream, _| self.cursors.contains_key(stream));
         let mut opened = HashSet::new();
         for (stream, position) in stored {
             let mine = self.topics.contains(&stream.topic) && self.owned_now.contains(&stream.partition);
@@ -262,7 +263,8 @@ impl<H: Handler> Reader<H> {
                 return true;
             }
         };
-        if self.stopped.contains(&record.stream) || self.paused.contains_key(&record.stream) {
+        let waits = self.paused.contains_key(&record.stream) || self.again.contains(&record.stream);
+        if waits || self.stopped.contains(&record.stream) {
             return true;
         }
         let Some(cursor) = self.cursors.get_mut(&record.stream) else { return true };

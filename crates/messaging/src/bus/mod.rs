@@ -254,7 +254,9 @@ impl Bus {
             Kind::Kafka(cluster) => {
                 if let Some(publisher) = publisher {
                     let wake = self.wake.listener(&publisher.topics);
-                    let streams = publisher.streams(self.partitions);
+                    // A shared topic has no sequence numbers that a group could tell.
+                    let mut streams = publisher.streams(self.partitions);
+                    streams.retain(|stream| !stream.topic.ends_with(".dlq"));
                     kafka::copy_readers(cluster.clone(), publisher.readers.clone(), streams, pool.clone(), tasks);
                     kafka::relay(cluster.clone(), publisher, self.partitions, pool.clone(), wake, tasks).await?;
                 }

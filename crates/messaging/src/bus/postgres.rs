@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgListener};
@@ -34,6 +34,7 @@ pub(crate) struct Outboxes {
     db: Option<PoolConnection<Postgres>>,
     /// Streams whose end was seen in the database: what comes later is in the tail.
     seen: HashSet<Stream>,
+    looked_at: Instant,
     next: Next,
 }
 
@@ -58,6 +59,7 @@ impl Outboxes {
             listener: None,
             db: None,
             seen: HashSet::new(),
+            looked_at: Instant::now(),
             next: Next::Look,
         }
     }
@@ -68,11 +70,17 @@ impl Outboxes {
             listener.listen(CHANNEL).await?;
             self.listener = Some(listener);
         }
+        // Also while there is always something in memory: what it lacks would wait for ever.
+        let overdue = self.looked_at.elapsed() >= Duration::from_millis(POLL_MS);
         let look = match self.next {
-            Next::Read => false,
             Next::Look => true,
+            Next::Read | Next::Wait if overdue => true,
+            Next::Read => false,
             Next::Wait => self.wait().await,
         };
+        if look {
+            self.looked_at = Instant::now();
+        }
         // Until this look has come to its end, the next one begins again.
         self.next = Next::Look;
         let (mut fetched, unknown, mut full) = match look || self.remote {

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Held, Parked, Shelf, store};
-use crate::{Place, Record, Stream, outbox, partition_of};
+use crate::{Place, Record, Stream, fault::Fault, outbox, partition_of};
 
 const SUFFIX: &str = ".dlq";
 /// Larger records stay in the table alone: Kafka takes 1 MB with all headers, and a copy it does not take would hold up its relay.
@@ -82,7 +82,7 @@ impl Copies {
 
 /// Appends the copies and gives back what they became, for after the commit. After all other news of the transaction, so that streams are
 /// locked in one order everywhere.
-pub(crate) async fn append(db: &mut PgConnection, partitions: i32, mut entries: Vec<Entry>) -> sqlx::Result<Vec<Arc<Record>>> {
+pub(crate) async fn append(db: &mut PgConnection, partitions: i32, mut entries: Vec<Entry>) -> Result<Vec<Arc<Record>>, Fault> {
     if entries.is_empty() {
         return Ok(Vec::new());
     }
@@ -97,8 +97,15 @@ pub(crate) async fn append(db: &mut PgConnection, partitions: i32, mut entries: 
         let place = Place { seq: end.map_or(1, |(seq, _)| seq + 1), prev: end.map(|(_, id)| id) };
         last.insert(entry.copy.stream.clone(), (place.seq, entry.copy.id));
         entry.copy.place = Some(place);
-        store::copy(db, place, &entry).await?;
-        said.push(Arc::new(entry.copy));
+        let stored = store::copy(db, place, &entry).await;
+        let copy = Arc::new(entry.copy);
+        if let Err(error) = stored {
+            return Err(match outbox::ranges::store::without_range(&error, std::slice::from_ref(&copy)) {
+                Some(next) => Fault::NoRange { next, error },
+                None => error.into(),
+            });
+        }
+        said.push(copy);
     }
     Ok(said)
 }

@@ -20,7 +20,7 @@ pub use desk::{
 };
 pub use rehearsal::{DeadLetters, Rehearsal};
 
-use crate::{Record, group::Group};
+use crate::{Record, fault::Fault, group::Group};
 
 /// Why a record is held back that has nothing wrong with itself.
 pub(crate) const BEHIND: &str = "behind an earlier record of its key";
@@ -168,7 +168,7 @@ pub(crate) async fn give_up(
     }
     let mut tx = db.begin().await?;
     let rows = store::give_up(&mut tx, group.name, early_wait_s, limit).await?;
-    dlq::append(&mut tx, group.partitions, group.copies.of_given_up(&rows)).await?;
+    dlq::append(&mut tx, group.partitions, group.copies.of_given_up(&rows)).await.map_err(Fault::said)?;
     tx.commit().await?;
     Ok(rows.into_iter().map(|row| (row.record.id, row.record.key, row.reason)).collect())
 }
