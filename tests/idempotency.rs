@@ -230,8 +230,9 @@ fn two_instances_asked_at_once_make_one_order() {
         // Somebody else holds a key, unseen, until both instances have found that there is no such order, and want to save theirs.
         let mut holder = stage.database("order").await;
         let mut held = holder.begin().await.expect("begun");
-        let sql = "insert into orders (id, customer_id, status, currency, total, request_hash, version, created_at, updated_at)
-            values ($1, 'nobody', 'PENDING', 'USD', 1, '', 1, now(), now())";
+        let sql = "insert into orders (id, customer_id, status, currency, total, request_hash, version, created_at, updated_at,
+                skus, quantities, unit_prices)
+            values ($1, 'nobody', 'PENDING', 'USD', 1, '', 1, now(), now(), '{A}', '{1}', '{1}')";
         let id = ids::order_of_key(&requests[0].idempotency_key);
         sqlx::query(sql).bind(id).execute(&mut *held).await.expect("held");
         let at_both = |request: &CreateOrderRequest| instances.clone().map(|orders| over_grpc(orders, request.clone()));

@@ -125,7 +125,8 @@ impl Facts {
         let db = books.of("order");
         let sql = "select id, status, currency, total, refunded_amount, needs_attention, version from orders";
         let orders: Vec<Order> = all(db, sql).await;
-        let lines: Vec<(Uuid, String, i32)> = all(db, "select order_id, sku, quantity from order_items order by sku").await;
+        let sql = "select id, l.sku, l.quantity from orders, unnest(skus, quantities) as l(sku, quantity) order by l.sku";
+        let lines: Vec<(Uuid, String, i32)> = all(db, sql).await;
         let timelines: Vec<(Uuid, i32, String)> =
             all(db, "select order_id, version, event from timeline order by version, at").await;
         let sql = "select key, count(*) from outbox where type = 'settle.order.v1.OrderCreated' group by key";

@@ -157,7 +157,7 @@ pub(crate) fn hear(message: Message, payload: &Bytes) -> Option<Result<(Uuid, Me
     Some(ids::parse(&order_id).map(|order_id| (order_id, means)))
 }
 
-/// The message that carries a command.
+/// The message that carries a command, without the facts of a turn.
 pub(crate) fn tell(saga: &Instance, command: Command) -> Result<Message, Refusal> {
     let id_of = |command: Command| command.id(saga.definition, saga.saga_id).to_string();
     let (order_id, command_id) = (saga.order_id.to_string(), id_of(command));
@@ -174,7 +174,7 @@ pub(crate) fn tell(saga: &Instance, command: Command) -> Result<Message, Refusal
         }
         Command::Do { step: CONFIRM, .. } => {
             let (reservation_id, shipment_id) = (saga.kept.reservation_id.clone(), saga.kept.shipment_id.clone());
-            ConfirmOrder { order_id, command_id, reservation_id, shipment_id }.into()
+            ConfirmOrder { order_id, command_id, reservation_id, shipment_id, facts: Vec::new() }.into()
         }
         Command::Undo { step: CHARGE, .. } => RefundPayment { order_id, command_id, undoes: id_of(doing(CHARGE)) }.into(),
         Command::Undo { step: RESERVE, .. } => ReleaseStock { order_id, command_id, undoes: id_of(doing(RESERVE)) }.into(),
@@ -184,7 +184,7 @@ pub(crate) fn tell(saga: &Instance, command: Command) -> Result<Message, Refusal
         }
         Command::Close => {
             let (reason, refunded_amount) = (saga.reason.clone(), saga.kept.refunded_amount);
-            CloseOrder { order_id, command_id, reason, refunded_amount }.into()
+            CloseOrder { order_id, command_id, reason, refunded_amount, facts: Vec::new() }.into()
         }
         Command::Do { .. } | Command::Undo { .. } => return Err(Refusal::UnknownDefinition),
     })

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use contracts::{
     Message, ids,
-    order::v1::{OrderCreated, RecordProgress},
+    order::v1::{self as order, OrderCreated, RecordProgress},
     saga::v1::{SagaCompensating, SagaCompleted, SagaNeedsAttention, SagaStarted},
     time::to_proto,
 };
@@ -146,17 +146,25 @@ impl Instance {
         let before = std::mem::replace(&mut self.progress, progress);
         self.touch(at);
         self.deadline_at = self.next_deadline(at);
-        // Facts go before commands: both kinds reach the order by one stream, and its timeline must be told what led to a
-        // ConfirmOrder first.
-        let mut news: Vec<Message> = fact.map(|fact| self.record(fact.event, &fact.detail, at)).into_iter().collect();
-        self.tell_turns(&before, at, &mut news);
+        let mut facts: Vec<order::Fact> = fact.map(|fact| happened(fact.event, &fact.detail, at)).into_iter().collect();
+        let mut news = Vec::new();
+        self.tell_turns(&before, at, &mut facts, &mut news);
         for command in commands {
-            news.push(checkout::tell(&self, command)?);
+            let mut message = checkout::tell(&self, command)?;
+            // A command to the order itself brings the facts along: one message, and one change of the order, instead of two. Asked
+            // again it has none to bring: its first message is before it in the same stream.
+            match &mut message {
+                Message::ConfirmOrder(confirm) => confirm.facts.append(&mut facts),
+                Message::CloseOrder(close) => close.facts.append(&mut facts),
+                _ => {}
+            }
+            news.push(message);
         }
         if self.progress.is_over() {
             let (saga_id, order_id) = self.names();
             news.push(SagaCompleted { saga_id, order_id, outcome: self.progress.state().as_str().to_owned() }.into());
         }
+        let news = facts.into_iter().map(|fact| self.record(fact)).chain(news).collect();
         Ok(Some((self, news)))
     }
 
@@ -167,7 +175,7 @@ impl Instance {
             return None;
         }
         self.touch(at);
-        let news = vec![self.record(fact.event, &fact.detail, at)];
+        let news = vec![self.record(happened(fact.event, &fact.detail, at))];
         Some((self, news))
     }
 
@@ -178,32 +186,26 @@ impl Instance {
 
     /// Turning back, and coming to need a person, are news by themselves. With nothing to undo there is no turning back, only
     /// an end.
-    fn tell_turns(&self, before: &Progress, at: OffsetDateTime, news: &mut Vec<Message>) {
+    fn tell_turns(&self, before: &Progress, at: OffsetDateTime, facts: &mut Vec<order::Fact>, news: &mut Vec<Message>) {
         if before.phase == Phase::Forward && self.progress.phase == Phase::Unwinding {
             let (saga_id, order_id) = self.names();
-            news.push(self.record("SagaCompensating", &self.reason, at));
+            facts.push(happened("SagaCompensating", &self.reason, at));
             news.push(SagaCompensating { saga_id, order_id, reason: self.reason.clone() }.into());
         }
         match (before.stuck, self.progress.stuck) {
             (false, true) => {
                 let (saga_id, order_id) = self.names();
                 let reason = attention(self.definition, &self.progress);
-                news.push(self.record("SagaNeedsAttention", &reason, at));
+                facts.push(happened("SagaNeedsAttention", &reason, at));
                 news.push(SagaNeedsAttention { saga_id, order_id, reason }.into());
             }
-            (true, false) => news.push(self.record("SagaResumed", "", at)),
+            (true, false) => facts.push(happened("SagaResumed", "", at)),
             (true, true) | (false, false) => {}
         }
     }
 
-    fn record(&self, event: &str, detail: &str, at: OffsetDateTime) -> Message {
-        RecordProgress {
-            order_id: self.order_id.to_string(),
-            event: event.to_owned(),
-            occurred_at: Some(to_proto(at)),
-            detail: detail.to_owned(),
-        }
-        .into()
+    fn record(&self, order::Fact { event, occurred_at, detail }: order::Fact) -> Message {
+        RecordProgress { order_id: self.order_id.to_string(), event, occurred_at, detail }.into()
     }
 
     fn names(&self) -> (String, String) {
@@ -244,6 +246,10 @@ impl Kept {
         }
         new
     }
+}
+
+fn happened(event: &str, detail: &str, at: OffsetDateTime) -> order::Fact {
+    order::Fact { event: event.to_owned(), occurred_at: Some(to_proto(at)), detail: detail.to_owned() }
 }
 
 /// What a person has to look at; empty if nothing.

@@ -208,23 +208,27 @@ pub(crate) async fn one(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<Ro
     sqlx::query_as(concat!("select ", columns!(), " from sagas where order_id = $1")).bind(order_id).fetch_optional(pool).await
 }
 
-/// Sagas in this state (empty: any) that began before `(started_at, order_id)`, newest first. Those that are not over have an
-/// index of their own, so that the few which need a person are found among millions.
+/// Sagas in this state (empty: any) that began before `(started_at, order_id)`, newest first. Those that are open and those that are over
+/// have an index each, so that the few which need a person are found among millions; a half that cannot have the state is not looked at.
 pub(crate) async fn list(pool: &PgPool, state: &str, before: (OffsetDateTime, Uuid), limit: i64) -> sqlx::Result<Vec<Row>> {
-    let sql = if matches!(state, "" | "DONE" | "UNDONE") {
-        concat!(
-            "select ",
-            columns!(),
-            " from sagas where ($1 = '' or state = $1) and (started_at, order_id) < ($2, $3)
-              order by started_at desc, order_id desc limit $4"
-        )
-    } else {
-        concat!(
-            "select ",
-            columns!(),
-            " from sagas where open and state = $1 and (started_at, order_id) < ($2, $3)
-              order by started_at desc, order_id desc limit $4"
-        )
-    };
-    sqlx::query_as(sql).bind(state).bind(before.0).bind(before.1).bind(limit).fetch_all(pool).await
+    sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from (
+             (select * from sagas
+              where open and $1 not in ('DONE', 'UNDONE') and ($1 = '' or state = $1) and (started_at, order_id) < ($2, $3)
+              order by started_at desc, order_id desc limit $4)
+             union all
+             (select * from sagas
+              where not open and $1 in ('', 'DONE', 'UNDONE') and ($1 = '' or state = $1) and (started_at, order_id) < ($2, $3)
+              order by started_at desc, order_id desc limit $4)
+         ) listed
+         order by started_at desc, order_id desc limit $4"
+    ))
+    .bind(state)
+    .bind(before.0)
+    .bind(before.1)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
 }

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    answers::{cancelled, completed, confirm_refused, failed},
     draft::Draft,
     error::Refusal,
     order::{self, Entry, Fact, Line, Order, Said, Status},
@@ -23,18 +24,20 @@ use crate::{
 
 /// Which definition settles a new order.
 const DEFINITION: &str = "checkout";
+/// Facts of one command. A turn of a saga has three at most.
+const FACTS_MAX: usize = 16;
 
+/// `Told` has what happened elsewhere, in order, and then what is to be done.
 pub(crate) enum Input {
     Create(Box<Draft>),
     Cancel { order_id: Uuid, reason: String },
-    Told { order_id: Uuid, command: Command },
+    Told { order_id: Uuid, facts: Vec<proto::Fact>, command: Option<Command> },
     Priced { said_at: OffsetDateTime, product: ProductUpserted },
 }
 
 pub(crate) enum Command {
-    Record { event: String, at: Option<OffsetDateTime>, detail: String },
     Confirm { confirm: proto::ConfirmOrder, given_up: bool },
-    Close { command_id: String, reason: String, refunded_amount: i64 },
+    Close(proto::CloseOrder),
 }
 
 /// What a caller is told.
@@ -50,12 +53,12 @@ pub(crate) struct Answer {
 #[derive(Default)]
 pub(crate) struct Book {
     pub(crate) orders: BTreeMap<Uuid, Order>,
-    /// Facts that are written down already: (order, cause).
+    /// Entries that are written down already: (order, cause).
     pub(crate) known: HashSet<(Uuid, Uuid)>,
     /// (sku, currency) → price.
     pub(crate) catalogue: HashMap<(String, String), i64>,
-    pub(crate) new_orders: HashSet<Uuid>,
-    pub(crate) new_lines: Vec<(Uuid, Vec<Line>)>,
+    /// Those that are new, with their lines.
+    pub(crate) new_orders: HashMap<Uuid, Vec<Line>>,
     pub(crate) changed: HashSet<Uuid>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) priced: BTreeMap<String, (OffsetDateTime, ProductUpserted)>,
@@ -86,20 +89,8 @@ impl Handler for Orders {
             let heard = |message| matches!(message, RecordProgress(_) | ConfirmOrder(_) | CloseOrder(_) | ProductUpserted(_));
             return kit::unknown(record, heard);
         };
-        let told = |order_id: &str, command| match ids::parse(order_id) {
-            Ok(order_id) => Heard::Input(Input::Told { order_id, command }),
-            Err(error) => Heard::Undecodable(format!("order_id: {error}")),
-        };
         match message {
             Err(error) => Heard::Undecodable(error.to_string()),
-            Ok(Message::RecordProgress(m)) => told(
-                &m.order_id,
-                Command::Record { event: m.event, at: m.occurred_at.as_ref().and_then(from_proto), detail: m.detail },
-            ),
-            Ok(Message::ConfirmOrder(m)) => told(&m.order_id.clone(), Command::Confirm { confirm: m, given_up: false }),
-            Ok(Message::CloseOrder(m)) => {
-                told(&m.order_id, Command::Close { command_id: m.command_id, reason: m.reason, refunded_amount: m.refunded_amount })
-            }
             Ok(Message::ProductUpserted(product)) => {
                 let mut currencies = HashSet::new();
                 match product.prices.iter().all(|price| currencies.insert(price.currency.as_str())) {
@@ -107,7 +98,11 @@ impl Handler for Orders {
                     false => Heard::Undecodable("it has two prices in one currency".to_owned()),
                 }
             }
-            Ok(_) => Heard::Ignored,
+            Ok(message) => match told(message) {
+                None => Heard::Ignored,
+                Some(Ok(input)) => Heard::Input(input),
+                Some(Err(unreadable)) => Heard::Undecodable(unreadable),
+            },
         }
     }
 
@@ -115,7 +110,7 @@ impl Handler for Orders {
         // What a batch left behind that was not committed.
         self.pending.stage(Told::default());
         let mut orders = Vec::with_capacity(batch.len());
-        let mut facts = Vec::new();
+        let mut causes = Vec::new();
         let mut unpriced = Vec::new();
         for asked in batch {
             match &asked.input {
@@ -125,21 +120,22 @@ impl Handler for Orders {
                     unpriced.extend(missing.map(|line| line.sku.as_str()));
                 }
                 Input::Cancel { order_id, .. } => orders.push(*order_id),
-                Input::Told { order_id, .. } => {
+                Input::Told { order_id, facts, command } => {
                     orders.push(*order_id);
-                    facts.push((*order_id, asked.id));
+                    let entries = facts.len() + usize::from(command.is_some());
+                    causes.extend((0..entries).map(|nth| (*order_id, cause(asked.id, nth))));
                 }
                 Input::Priced { .. } => {}
             }
         }
-        store::load(db, orders, &facts, unpriced).await
+        store::load(db, orders, &causes, unpriced).await
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<Answer>, Refusal> {
         match &asked.input {
             Input::Create(draft) => book.create(asked, draft),
             Input::Cancel { order_id, reason } => book.cancel(asked, *order_id, reason),
-            Input::Told { order_id, command } => book.told(asked, *order_id, command),
+            Input::Told { order_id, facts, command } => book.told(asked, *order_id, facts, command.as_ref()),
             Input::Priced { said_at, product } => {
                 book.priced.insert(product.sku.clone(), (*said_at, product.clone()));
                 Ok(Decision::quiet(Answer { order_id: Uuid::nil(), status: Status::Pending, replayed: false }))
@@ -157,17 +153,53 @@ impl Handler for Orders {
 
     fn refuse(&self, record: &Record) -> Option<Input> {
         kit::refuse(record, |message| {
-            let Message::ConfirmOrder(confirm) = message else { return None };
-            Some(Input::Told {
-                order_id: ids::parse(&confirm.order_id).ok()?,
-                command: Command::Confirm { confirm, given_up: true },
-            })
+            let Input::Told { order_id, facts, command: Some(command) } = told(message)?.ok()? else { return None };
+            match command {
+                Command::Confirm { confirm, .. } => {
+                    let command = Some(Command::Confirm { confirm, given_up: true });
+                    Some(Input::Told { order_id, facts, command })
+                }
+                // It has no answer but its own. What it brings along is told by nobody else.
+                Command::Close(_) => (!facts.is_empty()).then_some(Input::Told { order_id, facts, command: None }),
+            }
         })
     }
 
     fn committed(&self) {
         self.pending.committed(&self.watchers);
     }
+}
+
+/// What a command tells an order, or why it cannot be read; `None` if it is not for orders.
+fn told(message: Message) -> Option<Result<Input, String>> {
+    let (order_id, facts, command) = match message {
+        Message::RecordProgress(proto::RecordProgress { order_id, event, occurred_at, detail }) => {
+            (order_id, vec![proto::Fact { event, occurred_at, detail }], None)
+        }
+        Message::ConfirmOrder(mut confirm) => {
+            let facts = std::mem::take(&mut confirm.facts);
+            (confirm.order_id.clone(), facts, Some(Command::Confirm { confirm, given_up: false }))
+        }
+        Message::CloseOrder(mut close) => {
+            let facts = std::mem::take(&mut close.facts);
+            (close.order_id.clone(), facts, Some(Command::Close(close)))
+        }
+        _ => return None,
+    };
+    if facts.len() > FACTS_MAX {
+        return Some(Err(format!("facts: {} of them, more than {FACTS_MAX}", facts.len())));
+    }
+    let order_id = ids::parse(&order_id).map_err(|error| format!("order_id: {error}"));
+    Some(order_id.map(|order_id| Input::Told { order_id, facts, command }))
+}
+
+/// The cause of the nth entry that an input makes: the first has the id of the input. The same input again has the same causes.
+fn cause(input: Uuid, nth: usize) -> Uuid {
+    if nth == 0 { input } else { ids::derive(input, &format!("entry/{nth}")) }
+}
+
+fn next(status: Status, input: order::Input) -> Result<(Status, Said), Refusal> {
+    order::next(status, input).map_err(|_| Refusal::NotCancellable(status))
 }
 
 impl Book {
@@ -205,16 +237,15 @@ impl Book {
             payment_token: draft.payment_token.clone(),
             definition: DEFINITION.to_owned(),
         };
-        self.new_orders.insert(order.id);
-        self.new_lines.push((order.id, lines));
-        self.write(order, asked, asked.at, "OrderCreated", "");
+        self.new_orders.insert(order.id, lines);
+        self.write(order, asked, asked.id, asked.at, "OrderCreated", "");
         let answer = Answer { order_id: draft.id, status: Status::Pending, replayed: false };
         Ok(Decision::new(answer, vec![news(draft.id, created)]))
     }
 
     fn cancel(&mut self, asked: &Envelope<Input>, order_id: Uuid, reason: &str) -> Result<Decision<Answer>, Refusal> {
         let mut order = self.order(order_id)?;
-        let (status, said) = order::next(order.status, order::Input::Cancel).map_err(|_| Refusal::NotCancellable(order.status))?;
+        let (status, said) = next(order.status, order::Input::Cancel)?;
         let answer = Answer { order_id, status, replayed: said == Said::SameAgain };
         if said == Said::SameAgain {
             return Ok(Decision::quiet(answer));
@@ -227,75 +258,102 @@ impl Book {
             reason: order.reason.clone(),
         };
         let detail = order.reason.clone();
-        self.write(order, asked, asked.at, "OrderCancelRequested", &detail);
+        self.write(order, asked, asked.id, asked.at, "OrderCancelRequested", &detail);
         Ok(Decision::new(answer, vec![news(order_id, requested)]))
     }
 
-    fn told(&mut self, asked: &Envelope<Input>, order_id: Uuid, command: &Command) -> Result<Decision<Answer>, Refusal> {
-        let mut order = self.order(order_id)?;
-        let input = match command {
-            Command::Record { event, .. } => order::Input::Fact(Fact::named(event)),
-            Command::Confirm { given_up: false, .. } => order::Input::Confirm,
-            Command::Confirm { given_up: true, .. } => order::Input::Refuse,
-            Command::Close { .. } => order::Input::Close,
+    /// What happened, then what is to be done. Nothing of it is refused: that is for callers.
+    fn told(
+        &mut self,
+        asked: &Envelope<Input>,
+        order_id: Uuid,
+        facts: &[proto::Fact],
+        command: Option<&Command>,
+    ) -> Result<Decision<Answer>, Refusal> {
+        self.order(order_id)?;
+        for (nth, fact) in facts.iter().enumerate() {
+            self.record(asked, order_id, cause(asked.id, nth), fact)?;
+        }
+        let cause = cause(asked.id, facts.len());
+        let news = match command {
+            None => Vec::new(),
+            Some(Command::Confirm { confirm, given_up }) => vec![self.confirm(asked, order_id, cause, confirm, *given_up)?],
+            Some(Command::Close(close)) => vec![self.close(asked, order_id, cause, close)?],
         };
-        let (status, said) = order::next(order.status, input).map_err(|_| Refusal::NotCancellable(order.status))?;
-        let known = self.known.contains(&(order_id, asked.id));
-        let answer = Answer { order_id, status: order.status, replayed: known };
+        let status = self.order(order_id)?.status;
+        Ok(Decision::new(Answer { order_id, status, replayed: false }, news))
+    }
+
+    fn record(&mut self, asked: &Envelope<Input>, order_id: Uuid, cause: Uuid, fact: &proto::Fact) -> Result<(), Refusal> {
+        if self.known.contains(&(order_id, cause)) {
+            return Ok(());
+        }
+        let mut order = self.order(order_id)?;
+        let (was, kind) = (order.status, Fact::named(&fact.event));
+        order.status = next(was, order::Input::Fact(kind))?.0;
+        match kind {
+            Fact::NeedsAttention => order.needs_attention = true,
+            Fact::Resumed => order.needs_attention = false,
+            _ => {}
+        }
+        if order.status == Status::Compensating && was != Status::Compensating {
+            order.reason.clone_from(&fact.detail);
+        }
+        let at = fact.occurred_at.as_ref().and_then(from_proto).unwrap_or(asked.at);
+        self.write(order, asked, cause, at, &fact.event, &fact.detail);
+        Ok(())
+    }
+
+    fn confirm(
+        &mut self,
+        asked: &Envelope<Input>,
+        order_id: Uuid,
+        cause: Uuid,
+        confirm: &proto::ConfirmOrder,
+        given_up: bool,
+    ) -> Result<News, Refusal> {
+        let mut order = self.order(order_id)?;
         let was = order.status;
-        match command {
-            Command::Record { event, at, detail } => {
-                if known {
-                    return Ok(Decision::quiet(answer));
-                }
-                order.status = status;
-                match Fact::named(event) {
-                    Fact::NeedsAttention => order.needs_attention = true,
-                    Fact::Resumed => order.needs_attention = false,
-                    _ => {}
-                }
-                if status == Status::Compensating && was != Status::Compensating {
-                    order.reason.clone_from(detail);
-                }
-                self.write(order, asked, at.unwrap_or(asked.at), event, detail);
-                Ok(Decision::quiet(answer))
+        let (status, said) = next(was, if given_up { order::Input::Refuse } else { order::Input::Confirm })?;
+        order.status = status;
+        let (event, news) = match said {
+            Said::Completed => {
+                ("OrderCompleted", completed(&order, &confirm.command_id, &confirm.reservation_id, &confirm.shipment_id))
             }
-            Command::Confirm { confirm: proto::ConfirmOrder { command_id, reservation_id, shipment_id, .. }, .. } => {
-                order.status = status;
-                let (event, news) = match said {
-                    Said::Completed => ("OrderCompleted", completed(&order, command_id, reservation_id, shipment_id)),
-                    _ if status == was => ("OrderConfirmRefused", confirm_refused(&order, command_id)),
-                    _ => {
-                        order.reason = contracts::DISCARDED.to_owned();
-                        ("OrderConfirmDiscarded", confirm_refused(&order, command_id))
-                    }
-                };
-                if !known && (status != was || said == Said::ConfirmRefused) {
-                    self.write(order, asked, asked.at, event, "");
-                }
-                Ok(Decision::new(answer, vec![news]))
+            _ if status == was => ("OrderConfirmRefused", confirm_refused(&order, &confirm.command_id)),
+            _ => {
+                order.reason = contracts::DISCARDED.to_owned();
+                ("OrderConfirmDiscarded", confirm_refused(&order, &confirm.command_id))
             }
-            Command::Close { command_id, reason, refunded_amount } => {
-                order.status = status;
-                if status != was {
-                    order.needs_attention = false;
-                    order.refunded_amount = (*refunded_amount).clamp(0, order.total);
-                    if order.reason.is_empty() {
-                        order.reason.clone_from(reason);
-                    }
-                }
-                let (event, news) = match said {
-                    Said::Cancelled => ("OrderCancelled", cancelled(&order, command_id)),
-                    Said::Failed => ("OrderFailed", failed(&order, command_id)),
-                    _ => ("OrderCompleted", completed(&order, command_id, "", "")),
-                };
-                if status != was {
-                    let detail = order.reason.clone();
-                    self.write(order, asked, asked.at, event, &detail);
-                }
-                Ok(Decision::new(answer, vec![news]))
+        };
+        if status != was || (said == Said::ConfirmRefused && !self.known.contains(&(order_id, cause))) {
+            self.write(order, asked, cause, asked.at, event, "");
+        }
+        Ok(news)
+    }
+
+    fn close(&mut self, asked: &Envelope<Input>, order_id: Uuid, cause: Uuid, close: &proto::CloseOrder) -> Result<News, Refusal> {
+        let mut order = self.order(order_id)?;
+        let was = order.status;
+        let (status, said) = next(was, order::Input::Close)?;
+        order.status = status;
+        if status != was {
+            order.needs_attention = false;
+            order.refunded_amount = close.refunded_amount.clamp(0, order.total);
+            if order.reason.is_empty() {
+                order.reason.clone_from(&close.reason);
             }
         }
+        let (event, news) = match said {
+            Said::Cancelled => ("OrderCancelled", cancelled(&order, &close.command_id)),
+            Said::Failed => ("OrderFailed", failed(&order, &close.command_id)),
+            _ => ("OrderCompleted", completed(&order, &close.command_id, "", "")),
+        };
+        if status != was {
+            let detail = order.reason.clone();
+            self.write(order, asked, cause, asked.at, event, &detail);
+        }
+        Ok(news)
     }
 
     fn order(&self, id: Uuid) -> Result<Order, Refusal> {
@@ -303,8 +361,8 @@ impl Book {
     }
 
     /// Keeps the order with one more entry in its timeline.
-    fn write(&mut self, mut order: Order, asked: &Envelope<Input>, at: OffsetDateTime, event: &str, detail: &str) {
-        let (cause, from) = (asked.id, self.orders.get(&order.id).map(|order| order.status));
+    fn write(&mut self, mut order: Order, asked: &Envelope<Input>, cause: Uuid, at: OffsetDateTime, event: &str, detail: &str) {
+        let from = self.orders.get(&order.id).map(|order| order.status);
         self.moves.extend(Move::of(asked, order.id, from, order.status));
         order.version += 1;
         order.updated_at = order.updated_at.max(at);
@@ -326,58 +384,5 @@ pub(crate) fn item(line: &Line) -> proto::OrderItem {
     proto::OrderItem { sku: line.sku.clone(), quantity: line.quantity, unit_price: Some(line.unit_price) }
 }
 
-fn completed(order: &Order, command_id: &str, reservation_id: &str, shipment_id: &str) -> News {
-    news(
-        order.id,
-        proto::OrderCompleted {
-            order_id: order.id.to_string(),
-            customer_id: order.customer_id.clone(),
-            command_id: command_id.to_owned(),
-            currency: order.currency.clone(),
-            total: order.total,
-            reservation_id: reservation_id.to_owned(),
-            shipment_id: shipment_id.to_owned(),
-        },
-    )
-}
-
-fn confirm_refused(order: &Order, command_id: &str) -> News {
-    let status = crate::grpc::status(order.status);
-    news(
-        order.id,
-        proto::OrderConfirmRefused {
-            order_id: order.id.to_string(),
-            customer_id: order.customer_id.clone(),
-            command_id: command_id.to_owned(),
-            status: status.into(),
-        },
-    )
-}
-
-fn failed(order: &Order, command_id: &str) -> News {
-    news(
-        order.id,
-        proto::OrderFailed {
-            order_id: order.id.to_string(),
-            customer_id: order.customer_id.clone(),
-            command_id: command_id.to_owned(),
-            reason: order.reason.clone(),
-            refunded_amount: order.refunded_amount,
-            currency: order.currency.clone(),
-        },
-    )
-}
-
-fn cancelled(order: &Order, command_id: &str) -> News {
-    news(
-        order.id,
-        proto::OrderCancelled {
-            order_id: order.id.to_string(),
-            customer_id: order.customer_id.clone(),
-            command_id: command_id.to_owned(),
-            reason: order.reason.clone(),
-            refunded_amount: order.refunded_amount,
-            currency: order.currency.clone(),
-        },
-    )
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Takes orders and keeps how they stand. The order row is the saga's only arbiter between confirm and cancel.
 
+mod answers;
 mod draft;
 mod error;
 mod events;

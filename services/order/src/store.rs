@@ -1,6 +1,6 @@
 //! Every SQL statement of the order service.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use sqlx::{PgConnection, PgPool, QueryBuilder, Row, postgres::PgRow};
 use time::OffsetDateTime;
@@ -11,11 +11,15 @@ use crate::{
     order::{Entry, Line, Order, Status},
 };
 
-/// Locks the orders in id order and looks up which facts are known and what the unpriced products cost.
+/// Parts the SKUs of an order on their way in: `unnest` flattens arrays of arrays. No SKU has a control character.
+const SEPARATOR: &str = "\u{1f}";
+
+/// Locks the orders in id order and looks up which causes are in the timeline and what the unpriced
+/// products cost.
 pub(crate) async fn load(
     db: &mut PgConnection,
     mut ids: Vec<Uuid>,
-    facts: &[(Uuid, Uuid)],
+    causes: &[(Uuid, Uuid)],
     mut skus: Vec<&str>,
 ) -> sqlx::Result<Book> {
     let mut book = Book::default();
@@ -32,11 +36,11 @@ pub(crate) async fn load(
         .await?;
         book.orders = rows.iter().map(|row| order(row).map(|order| (order.id, order))).collect::<sqlx::Result<_>>()?;
     }
-    if !facts.is_empty() {
-        let (orders, causes): (Vec<Uuid>, Vec<Uuid>) = facts.iter().copied().unzip();
+    if !causes.is_empty() {
+        let (orders, causes): (Vec<Uuid>, Vec<Uuid>) = causes.iter().copied().unzip();
         let rows = sqlx::query(
-            "select t.order_id, t.cause from unnest($1::uuid[], $2::uuid[]) as f(order_id, cause)
-             join timeline t on t.order_id = f.order_id and t.cause = f.cause",
+            "select t.order_id, t.cause from unnest($1::uuid[], $2::uuid[]) as c(order_id, cause)
+             join timeline t on t.order_id = c.order_id and t.cause = c.cause",
         )
         .bind(orders)
         .bind(causes)
@@ -56,12 +60,16 @@ pub(crate) async fn load(
 
 /// Writes what is new and what changed, in key order.
 pub(crate) async fn save(db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
-    let new: Vec<&Order> = book.orders.values().filter(|order| book.new_orders.contains(&order.id)).collect();
-    let changed: Vec<&Order> =
-        book.orders.values().filter(|order| book.changed.contains(&order.id) && !book.new_orders.contains(&order.id)).collect();
+    let mut new: Vec<(&Order, &[Line])> = Vec::with_capacity(book.new_orders.len());
+    let mut changed: Vec<&Order> = Vec::with_capacity(book.changed.len());
+    for order in book.orders.values().filter(|order| book.changed.contains(&order.id)) {
+        match book.new_orders.get(&order.id) {
+            Some(lines) => new.push((order, lines.as_slice())),
+            None => changed.push(order),
+        }
+    }
     update(db, &changed).await?;
     insert(db, &new).await?;
-    insert_lines(db, book.new_lines).await?;
     insert_entries(db, book.entries).await?;
     for (sku, (said_at, product)) in book.priced {
         let (currencies, prices): (Vec<String>, Vec<i64>) = product.prices.into_iter().map(|p| (p.currency, p.unit_price)).unzip();
@@ -70,29 +78,40 @@ pub(crate) async fn save(db: &mut PgConnection, book: Book) -> sqlx::Result<()> 
     Ok(())
 }
 
-async fn insert(db: &mut PgConnection, orders: &[&Order]) -> sqlx::Result<()> {
+async fn insert(db: &mut PgConnection, orders: &[(&Order, &[Line])]) -> sqlx::Result<()> {
     if orders.is_empty() {
         return Ok(());
     }
+    let skus = |lines: &[Line]| lines.iter().map(|line| line.sku.as_str()).collect::<Vec<_>>().join(SEPARATOR);
+    let quantities = |lines: &[Line]| lines.iter().map(|line| line.quantity.to_string()).collect::<Vec<_>>().join(",");
+    let unit_prices = |lines: &[Line]| lines.iter().map(|line| line.unit_price.to_string()).collect::<Vec<_>>().join(",");
     sqlx::query(
         "insert into orders (id, customer_id, status, currency, total, reason, refunded_amount, needs_attention, idempotency_key,
-             request_hash, version, created_at, updated_at)
-         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::boolean[],
-             $9::text[], $10::bytea[], $11::int[], $12::timestamptz[], $13::timestamptz[])",
+             request_hash, version, created_at, updated_at, skus, quantities, unit_prices)
+         select n.id, n.customer_id, n.status, n.currency, n.total, n.reason, n.refunded_amount, n.needs_attention,
+             n.idempotency_key, n.request_hash, n.version, n.created_at, n.updated_at, string_to_array(n.skus, e'\\x1f'),
+             string_to_array(n.quantities, ',')::int[], string_to_array(n.unit_prices, ',')::bigint[]
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::boolean[],
+             $9::text[], $10::bytea[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::text[], $15::text[], $16::text[])
+             as n(id, customer_id, status, currency, total, reason, refunded_amount, needs_attention, idempotency_key,
+                 request_hash, version, created_at, updated_at, skus, quantities, unit_prices)",
     )
-    .bind(column(orders, |o| o.id))
-    .bind(column(orders, |o| o.customer_id.as_str()))
-    .bind(column(orders, |o| o.status.name()))
-    .bind(column(orders, |o| o.currency.as_str()))
-    .bind(column(orders, |o| o.total))
-    .bind(column(orders, |o| o.reason.as_str()))
-    .bind(column(orders, |o| o.refunded_amount))
-    .bind(column(orders, |o| o.needs_attention))
-    .bind(column(orders, |o| o.idempotency_key.as_deref()))
-    .bind(column(orders, |o| o.request_hash.as_slice()))
-    .bind(column(orders, |o| o.version))
-    .bind(column(orders, |o| o.created_at))
-    .bind(column(orders, |o| o.updated_at))
+    .bind(column(orders, |(o, _)| o.id))
+    .bind(column(orders, |(o, _)| o.customer_id.as_str()))
+    .bind(column(orders, |(o, _)| o.status.name()))
+    .bind(column(orders, |(o, _)| o.currency.as_str()))
+    .bind(column(orders, |(o, _)| o.total))
+    .bind(column(orders, |(o, _)| o.reason.as_str()))
+    .bind(column(orders, |(o, _)| o.refunded_amount))
+    .bind(column(orders, |(o, _)| o.needs_attention))
+    .bind(column(orders, |(o, _)| o.idempotency_key.as_deref()))
+    .bind(column(orders, |(o, _)| o.request_hash.as_slice()))
+    .bind(column(orders, |(o, _)| o.version))
+    .bind(column(orders, |(o, _)| o.created_at))
+    .bind(column(orders, |(o, _)| o.updated_at))
+    .bind(column(orders, |(_, lines)| skus(lines)))
+    .bind(column(orders, |(_, lines)| quantities(lines)))
+    .bind(column(orders, |(_, lines)| unit_prices(lines)))
     .execute(db)
     .await?;
     Ok(())
@@ -116,26 +135,6 @@ async fn update(db: &mut PgConnection, orders: &[&Order]) -> sqlx::Result<()> {
     .bind(column(orders, |o| o.needs_attention))
     .bind(column(orders, |o| o.version))
     .bind(column(orders, |o| o.updated_at))
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-async fn insert_lines(db: &mut PgConnection, lines: Vec<(Uuid, Vec<Line>)>) -> sqlx::Result<()> {
-    let rows: Vec<(Uuid, i32, Line)> =
-        lines.into_iter().flat_map(|(id, lines)| (0..).zip(lines).map(move |(i, line)| (id, i, line))).collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    sqlx::query(
-        "insert into order_items (order_id, line, sku, quantity, unit_price)
-         select * from unnest($1::uuid[], $2::int[], $3::text[], $4::int[], $5::bigint[])",
-    )
-    .bind(column(&rows, |r| r.0))
-    .bind(column(&rows, |r| r.1))
-    .bind(column(&rows, |r| r.2.sku.as_str()))
-    .bind(column(&rows, |r| r.2.quantity))
-    .bind(column(&rows, |r| r.2.unit_price))
     .execute(db)
     .await?;
     Ok(())
@@ -208,12 +207,7 @@ pub(crate) async fn show(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<Uu
     let mut shown = HashMap::with_capacity(orders.len());
     for row in &orders {
         let order = order(row)?;
-        shown.insert(order.id, Shown { order, lines: Vec::new(), timeline: Vec::new() });
-    }
-    for (id, line) in lines(&mut db, ids).await? {
-        if let Some(shown) = shown.get_mut(&id) {
-            shown.lines.push(line);
-        }
+        shown.insert(order.id, Shown { order, lines: lines(row)?, timeline: Vec::new() });
     }
     let entries = sqlx::query(
         "select order_id, cause, version, at, event, detail from timeline where order_id = any($1) order by order_id, version",
@@ -240,17 +234,6 @@ pub(crate) async fn show(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<Uu
     Ok(shown)
 }
 
-async fn lines(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<(Uuid, Line)>> {
-    let rows =
-        sqlx::query("select order_id, sku, quantity, unit_price from order_items where order_id = any($1) order by order_id, line")
-            .bind(ids)
-            .fetch_all(db)
-            .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, Line { sku: row.try_get(1)?, quantity: row.try_get(2)?, unit_price: row.try_get(3)? })))
-        .collect()
-}
-
 /// What a list is filtered by.
 pub(crate) struct Filter<'a> {
     pub(crate) customer_id: Option<&'a str>,
@@ -270,17 +253,8 @@ pub(crate) async fn list(pool: &PgPool, filter: &Filter<'_>, limit: i64) -> sqlx
         query.push(" and status = ").push_bind(status.name());
     }
     query.push(" order by created_at desc, id desc limit ").push_bind(limit);
-    let mut db = pool.acquire().await?;
-    let orders: Vec<Order> = query.build().fetch_all(&mut *db).await?.iter().map(order).collect::<sqlx::Result<_>>()?;
-    let ids: Vec<Uuid> = orders.iter().map(|order| order.id).collect();
-    let mut lines_of: BTreeMap<Uuid, Vec<Line>> = BTreeMap::new();
-    for (id, line) in lines(&mut db, &ids).await? {
-        lines_of.entry(id).or_default().push(line);
-    }
-    Ok(orders
-        .into_iter()
-        .map(|order| Shown { lines: lines_of.remove(&order.id).unwrap_or_default(), order, timeline: Vec::new() })
-        .collect())
+    let rows = query.build().fetch_all(pool).await?;
+    rows.iter().map(|row| Ok(Shown { order: order(row)?, lines: lines(row)?, timeline: Vec::new() })).collect()
 }
 
 fn order(row: &PgRow) -> sqlx::Result<Order> {
@@ -300,4 +274,11 @@ fn order(row: &PgRow) -> sqlx::Result<Order> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
+}
+
+fn lines(row: &PgRow) -> sqlx::Result<Vec<Line>> {
+    let skus: Vec<String> = row.try_get("skus")?;
+    let (quantities, unit_prices): (Vec<i32>, Vec<i64>) = (row.try_get("quantities")?, row.try_get("unit_prices")?);
+    let lines = skus.into_iter().zip(quantities).zip(unit_prices);
+    Ok(lines.map(|((sku, quantity), unit_price)| Line { sku, quantity, unit_price }).collect())
 }

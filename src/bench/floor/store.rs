@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 pub(super) const BATCH_ORDERS: u32 = 256;
 /// Products of each client.
 const PRODUCTS: i32 = 100;
-/// Wider than any floor gets: the sequence numbers of a client are in five strips, a strip for each record of an order in a stream.
+/// Wider than any floor gets: the sequence numbers of a client are in four strips, a strip for each record of an order in a stream.
 const RANGE: i64 = 10_000_000_000;
 
 /// The schema of a service.
@@ -97,13 +97,12 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
         vec![
             format!(
                 "insert into floor_order.orders
-                     (id, customer_id, status, currency, total, request_hash, version, created_at, updated_at)
-                 select {ORDER}, 'bench-' || @n % 1000, 'PENDING', 'USD', 1000, sha256('x'), 1, now(), now() @from"
+                     (id, customer_id, status, currency, total, request_hash, version, created_at, updated_at,
+                      skus, quantities, unit_prices)
+                 select {ORDER}, 'bench-' || @n % 1000, 'PENDING', 'USD', 1000, sha256('x'), 1, now(), now(),
+                     array[{SKU}], array[1], array[1000::bigint] @from"
             ),
-            format!(
-                "insert into floor_order.order_items (order_id, line, sku, quantity, unit_price) select {ORDER}, 0, {SKU}, 1, 1000 @from"
-            ),
-            entry(1, "OrderCreated"),
+            entries(&[(1, "OrderCreated")]),
             said("order", &[("order.events", 0, "order.v1.OrderCreated")]),
         ],
         vec![
@@ -119,7 +118,7 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
                 &[("order.commands", 0, "order.v1.RecordProgress"), ("payment.commands", 0, "payment.v1.ChargePayment")],
             ),
         ],
-        recorded("PROCESSING", 2, "SagaStarted"),
+        recorded("PROCESSING", &[(2, "SagaStarted")]),
         vec![
             heard("payment", "payment.commands"),
             format!(
@@ -155,7 +154,7 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
             ("order.commands", 1, "order.v1.RecordProgress"),
             ("inventory.commands", 0, "inventory.v1.ReserveStock"),
         ]),
-        recorded("PAID", 3, "PaymentSucceeded"),
+        recorded("PAID", &[(3, "PaymentSucceeded")]),
         vec![
             heard("inventory", "inventory.commands"),
             format!("update floor_inventory.stock t set reserved = t.reserved + 1 @from where t.sku = {SKU}"),
@@ -169,7 +168,7 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
             ("order.commands", 2, "order.v1.RecordProgress"),
             ("shipping.commands", 0, "shipping.v1.ScheduleShipment"),
         ]),
-        recorded("PAID", 4, "InventoryReserved"),
+        recorded("PAID", &[(4, "InventoryReserved")]),
         vec![
             heard("shipping", "shipping.commands"),
             format!(
@@ -178,12 +177,12 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
             ),
             said("shipping", &[("shipping.events", 0, "shipping.v1.ShippingScheduled")]),
         ],
-        advanced("shipping.events", 4, "D1,D1,D1,A1 forward", &[
-            ("order.commands", 3, "order.v1.RecordProgress"),
-            ("order.commands", 4, "order.v1.ConfirmOrder"),
-        ]),
-        recorded("PAID", 5, "ShippingScheduled"),
-        [recorded("CONFIRMED", 6, "OrderCompleted"), vec![said("order", &[("order.events", 1, "order.v1.OrderCompleted")])]].concat(),
+        advanced("shipping.events", 4, "D1,D1,D1,A1 forward", &[("order.commands", 3, "order.v1.ConfirmOrder")]),
+        [
+            recorded("CONFIRMED", &[(5, "ShippingScheduled"), (6, "OrderCompleted")]),
+            vec![said("order", &[("order.events", 1, "order.v1.OrderCompleted")])],
+        ]
+        .concat(),
         vec![
             heard("orchestrator", "order.events"),
             format!(
@@ -238,22 +237,25 @@ fn said(service: &str, news: &[(&str, u32, &str)]) -> String {
     )
 }
 
-/// The order service writes a fact down.
-fn recorded(status: &str, version: i32, event: &str) -> Vec<String> {
+/// The order service writes down what one record brings: version and event of each entry.
+fn recorded(status: &str, written: &[(i32, &str)]) -> Vec<String> {
+    let version = written.iter().map(|(version, _)| *version).max().unwrap_or_default();
     vec![
         heard("order", "order.commands"),
         format!(
             "update floor_order.orders t set status = '{status}', version = {version}, updated_at = now() @from where t.id = {ORDER}"
         ),
-        entry(version, event),
+        entries(written),
     ]
 }
 
-fn entry(version: i32, event: &str) -> String {
-    let cause = id(event);
+fn entries(written: &[(i32, &str)]) -> String {
+    let row = |(version, event): &(i32, &str)| format!("({version}, '{event}')");
+    let rows = written.iter().map(row).collect::<Vec<_>>().join(", ");
     format!(
         "insert into floor_order.timeline (order_id, cause, version, at, event)
-         select {ORDER}, {cause}, {version}, now(), '{event}' @from"
+         select {ORDER}, floor_id(e.event, :client_id::int, @n), e.version, now(), e.event
+         from @with (values {rows}) as e(version, event)"
     )
 }
 

@@ -53,8 +53,8 @@ pub(crate) fn passed(ranges: &[Range], partitions: &[Extent]) -> Vec<Range> {
     written.take_while(|range| !partitions.iter().any(|extent| needs(extent, range))).copied().collect()
 }
 
-/// From where on nothing is missing up to the last record of a partition: what is older may have a hole behind it, since a range goes when
-/// nobody needs it, whatever is kept before it for another partition.
+/// From where on nothing is missing up to the last record of a partition. Ranges go the oldest first, so there is a hole only where a person
+/// detached one.
 pub(crate) fn unbroken_from(ranges: &[Range], last: i64) -> i64 {
     let mut from = None;
     for range in ranges.iter().rev().skip_while(|range| range.first > last) {

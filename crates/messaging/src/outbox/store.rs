@@ -87,7 +87,8 @@ pub(crate) async fn read(db: &mut PgConnection, at: &[(Stream, Position)], limit
     rows.iter().map(record).collect()
 }
 
-fn record(row: &PgRow) -> sqlx::Result<Record> {
+/// In the order topic, partition, seq, prev, id, key, type, payload, at, correlation, causation, traceparent, tracestate.
+pub(crate) fn record(row: &PgRow) -> sqlx::Result<Record> {
     Ok(Record {
         stream: Stream { topic: row.try_get(0)?, partition: row.try_get(1)? },
         place: Some(Place { seq: row.try_get(2)?, prev: row.try_get(3)? }),

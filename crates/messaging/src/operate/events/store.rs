@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::{Filter, Holding, Reception};
-use crate::{Place, Record, Stream, Trace};
+use crate::{Record, Stream, outbox::store::record};
 
 pub(super) async fn after(
     db: &mut PgConnection,
@@ -125,20 +124,4 @@ fn columns(places: &[(Stream, i64)]) -> (Vec<&str>, Vec<i32>, Vec<i64>) {
     let topics = places.iter().map(|(stream, _)| stream.topic.as_str()).collect();
     let partitions = places.iter().map(|(stream, _)| stream.partition).collect();
     (topics, partitions, places.iter().map(|(_, seq)| *seq).collect())
-}
-
-fn record(row: &PgRow) -> sqlx::Result<Record> {
-    Ok(Record {
-        stream: Stream { topic: row.try_get(0)?, partition: row.try_get(1)? },
-        place: Some(Place { seq: row.try_get(2)?, prev: row.try_get(3)? }),
-        kafka_offset: None,
-        id: row.try_get(4)?,
-        key: row.try_get(5)?,
-        type_name: row.try_get(6)?,
-        payload: Bytes::from(row.try_get::<Vec<u8>, _>(7)?),
-        at: row.try_get(8)?,
-        correlation: row.try_get(9)?,
-        causation: row.try_get(10)?,
-        trace: Trace { parent: row.try_get(11)?, state: row.try_get(12)? },
-    })
 }
