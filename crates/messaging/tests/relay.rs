@@ -161,6 +161,38 @@ fn o12_a_topic_with_other_partitions_is_refused() {
     });
 }
 
+/// The relay sends from memory what its process has said. What another says only the outbox has, and neither overtakes the other.
+#[test]
+fn what_another_process_says_is_sent_between_ours_in_its_order() {
+    run(async {
+        let pair = Pair::new(On::Kafka).await;
+        // As in a process whose relay stands still: nobody here hears of what it says.
+        let other = pair.publisher(&pair.bus(On::Postgres).await).await;
+        let cluster = broker::cluster().await;
+        let bus = pair.bus_of(&cluster);
+        let publisher = pair.publisher(&bus).await;
+        let consumer = pair.consumer(&bus, "one").await;
+        let keys = keys_everywhere(2);
+        for n in 1..=10 {
+            let writer = if n % 2 == 0 { &other } else { &publisher };
+            pair.say_all(&writer.runner, &keys, n..=n).await;
+        }
+        pair.all_applied(&keys, 10).await;
+        let half = 5 * u64::try_from(keys.len()).unwrap();
+        wait("all to be noted", || async { cluster.counted().relayed == 2 * half }).await;
+        let before = cluster.counted().remembered;
+        assert!(before <= half, "what the other one has said is in the outbox alone");
+
+        pair.say_all(&publisher.runner, &keys, 11..=20).await;
+        pair.all_applied(&keys, 20).await;
+        assert!(cluster.counted().remembered > before, "ours come from memory, also behind what the other one has said");
+        other.stop().await;
+        publisher.stop().await;
+        consumer.stop().await;
+        pair.close().await;
+    });
+}
+
 /// What every reader has read on the embedded bus is not sent to Kafka.
 #[test]
 fn a_relay_starts_at_the_slowest_reader() {

@@ -254,11 +254,13 @@ impl Bus {
             Kind::Kafka(cluster) => {
                 if let Some(publisher) = publisher {
                     let wake = self.wake.listener(&publisher.topics);
+                    let memory = self.tails.get(publisher.service).cloned().unwrap_or_default();
+                    memory.keep(&publisher.topics);
                     // A shared topic has no sequence numbers that a group could tell.
                     let mut streams = publisher.streams(self.partitions);
                     streams.retain(|stream| !stream.topic.ends_with(".dlq"));
                     kafka::copy_readers(cluster.clone(), publisher.readers.clone(), streams, pool.clone(), tasks);
-                    kafka::relay(cluster.clone(), publisher, self.partitions, pool.clone(), wake, tasks).await?;
+                    kafka::relay(cluster.clone(), publisher, self.partitions, pool.clone(), wake, memory, tasks).await?;
                 }
                 // Behind the relay's start, which sees by it that the bus has changed.
                 outbox::store::carried_by(&mut *pool.acquire().await?, "kafka").await?;
@@ -272,7 +274,7 @@ impl Bus {
         self.publishers.iter().find(|publisher| publisher.service == service).map_or(&[], |publisher| &publisher.topics)
     }
 
-    /// What a service has committed: its readers in this process are told.
+    /// What a service has committed: its readers in this process are told, on Kafka its relay.
     pub(crate) fn said(&self, service: &str, records: &[Arc<Record>]) {
         if let Some(tail) = self.tails.get(service) {
             tail.push(records);

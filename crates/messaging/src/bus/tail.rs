@@ -1,4 +1,4 @@
-//! What this process committed last, kept in memory: readers beside the writer need not read it back.
+//! What this process committed last, kept in memory: readers beside the writer, and on Kafka its relay, need not read it back.
 //!
 //! A tail is never the truth. It holds unbroken runs of committed records; where it does not reach, or breaks off, the outbox is read.
 
@@ -14,7 +14,7 @@ const STREAM_ROWS_MAX: usize = 2_048;
 /// Bytes of payload kept of a stream, at most.
 const STREAM_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// The newest records of a publisher's streams, as far as somebody in this process reads them.
+/// The newest records of a publisher's streams, as far as somebody in this process reads or relays them.
 #[derive(Default)]
 pub(crate) struct Tail(Mutex<Inner>);
 
@@ -37,15 +37,27 @@ pub(crate) enum Behind {
     Given(usize),
     /// The position is the end.
     Nothing,
-    /// Nothing was ever committed to it here.
+    /// Nothing was committed to it here, or nothing since it was forgotten.
     Unheard,
     /// Too old, or of another history.
     Unknown,
 }
 
 impl Tail {
-    pub(crate) fn keep(&self, topics: &[String]) {
-        self.lock().topics.extend(topics.iter().cloned());
+    pub(crate) fn keep<T: AsRef<str>>(&self, topics: &[T]) {
+        self.lock().topics.extend(topics.iter().map(|topic| topic.as_ref().to_owned()));
+    }
+
+    /// All that was said so far is left to the outbox: the database may not be the one that it was said to.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn forget(&self) {
+        self.lock().runs.clear();
+    }
+
+    /// The same of one stream.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn forget_stream(&self, stream: &Stream) {
+        self.lock().runs.remove(stream);
     }
 
     /// Takes what was just committed, each stream in its order.
@@ -59,7 +71,7 @@ impl Tail {
         }
     }
 
-    /// Appends what follows the position, at most `limit` records.
+    /// Appends what follows the position, at most `limit` records; the first of them names the position's record as its predecessor.
     pub(crate) fn after(&self, stream: &Stream, position: &Position, limit: usize, to: &mut Vec<Arc<Record>>) -> Behind {
         let inner = self.lock();
         let Some(run) = inner.runs.get(stream) else { return Behind::Unheard };
@@ -74,6 +86,10 @@ impl Tail {
             return Behind::Unknown;
         }
         let skipped = usize::try_from(position.seq + 1 - first).unwrap_or(usize::MAX);
+        let prev = run.records.get(skipped).and_then(|next| next.place).and_then(|place| place.prev);
+        if prev != position.last_id {
+            return Behind::Unknown;
+        }
         let before = to.len();
         to.extend(run.records.iter().skip(skipped).take(limit).cloned());
         Behind::Given(to.len() - before)
@@ -169,6 +185,9 @@ mod tests {
         assert_eq!(after(&tail, &at(1, 1)).0, Behind::Unknown, "too old");
         assert_eq!(after(&tail, &at(7, 7)).0, Behind::Unknown, "the database is older than the reader");
         assert_eq!(after(&tail, &at(3, 9)).0, Behind::Unknown, "another history");
+        assert_eq!(after(&tail, &at(2, 9)).0, Behind::Unknown, "the next record has another predecessor");
+        let unknown = Position { seq: 2, last_id: None, kafka_offset: None };
+        assert_eq!(after(&tail, &unknown).0, Behind::Unknown, "whose successor it is cannot be told");
         let other = Stream { partition: 1, ..stream() };
         assert_eq!(tail.after(&other, &at(0, 0), 10, &mut Vec::new()), Behind::Unheard);
     }
@@ -180,6 +199,19 @@ mod tests {
         assert_eq!(after(&tail, &at(4, 4)), (Behind::Given(2), vec![5, 6]));
         tail.push(&[record(7, 7, Some(60))]);
         assert_eq!(after(&tail, &at(5, 5)).0, Behind::Unknown, "the same number, another predecessor");
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn what_is_forgotten_is_not_given_and_what_comes_then_is() {
+        let tail = tail(&[record(1, 1, None), record(2, 2, Some(1))]);
+        tail.forget();
+        assert_eq!(after(&tail, &at(1, 1)).0, Behind::Unheard);
+        tail.push(&[record(3, 3, Some(2))]);
+        assert_eq!(after(&tail, &at(1, 1)).0, Behind::Unknown);
+        assert_eq!(after(&tail, &at(2, 2)), (Behind::Given(1), vec![3]));
+        tail.forget_stream(&stream());
+        assert_eq!(after(&tail, &at(2, 2)).0, Behind::Unheard);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use opentelemetry::{global, metrics::Counter};
 pub struct Counted {
     /// Records that relays brought to the broker and saved their cursors behind.
     pub relayed: u64,
+    /// Records that relays had in memory and did not read from the outbox.
+    pub remembered: u64,
     /// Times a relay began again with a new client, at its saved cursors.
     pub restarts: u64,
     /// Times a relay found a stream's cursor moved by somebody else.
@@ -22,6 +24,7 @@ pub struct Counted {
 #[derive(Debug)]
 pub(super) struct Counts {
     pub(super) relayed: Count,
+    pub(super) remembered: Count,
     pub(super) restarts: Count,
     pub(super) overtaken: Count,
     pub(super) diverged: Count,
@@ -32,6 +35,7 @@ impl Counts {
     pub(super) fn new() -> Self {
         Self {
             relayed: Count::named("settle_kafka_records_relayed"),
+            remembered: Count::named("settle_kafka_records_remembered"),
             restarts: Count::named("settle_kafka_relay_restarts"),
             overtaken: Count::named("settle_kafka_relay_overtaken"),
             diverged: Count::named("settle_kafka_log_diverged"),
@@ -42,6 +46,7 @@ impl Counts {
     pub(super) fn now(&self) -> Counted {
         Counted {
             relayed: self.relayed.total(),
+            remembered: self.remembered.total(),
             restarts: self.restarts.total(),
             overtaken: self.overtaken.total(),
             diverged: self.diverged.total(),

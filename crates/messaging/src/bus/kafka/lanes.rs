@@ -9,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::Stream;
+use uuid::Uuid;
+
+use crate::{Position, Stream};
 
 /// How often the saved cursors are looked at.
 pub(super) const LOOK: Duration = Duration::from_millis(500);
@@ -29,12 +31,33 @@ pub(super) struct Saved {
     pub(super) anew: bool,
 }
 
+/// A stream to send from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) stream: Stream,
+    /// What was sent last; without its id where another relay or another start has sent it.
+    pub(super) at: Position,
+    /// The outbox may have what nobody in this process has said.
+    pub(super) unseen: bool,
+}
+
 /// A run of one stream: from the cursor to its last row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) stream: Stream,
     pub(super) before: i64,
     pub(super) after: i64,
+    /// Of the row at `after`.
+    pub(super) last_id: Uuid,
+}
+
+/// What a look at the saved cursors has found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Looked {
+    /// In how many streams another relay is ahead.
+    pub(super) overtaken: u64,
+    /// Streams whose cursor is behind where it was: by a person, or in an older copy of the database.
+    pub(super) set_back: Vec<Stream>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +77,14 @@ enum Role {
 
 #[derive(Debug)]
 struct Lane {
-    cursor: i64,
+    at: Position,
     role: Role,
+    unseen: bool,
+}
+
+/// A cursor as somebody else has left it.
+fn left_at(seq: i64) -> Position {
+    Position { seq, ..Position::default() }
 }
 
 #[derive(Debug, Default)]
@@ -69,19 +98,26 @@ impl Lanes {
         self.looked_at.is_none_or(|at| now.saturating_duration_since(at) >= LOOK)
     }
 
-    /// Takes note of the saved cursors, and gives back in how many streams another relay was found ahead.
-    pub(super) fn look(&mut self, saved: Vec<Saved>, now: Instant) -> u64 {
+    /// Takes note of the saved cursors.
+    pub(super) fn look(&mut self, saved: Vec<Saved>, now: Instant) -> Looked {
         self.looked_at = Some(now);
-        let mut overtaken = 0;
+        let mut looked = Looked::default();
         for Saved { stream, seq, behind, anew } in saved {
-            let lane = self.lanes.entry(stream).or_insert(Lane { cursor: seq, role: Role::Unchecked });
-            let was = std::mem::replace(&mut lane.cursor, seq);
+            let was = self.lanes.get(&stream).map_or(seq, |lane| lane.at.seq);
+            if seq < was {
+                looked.set_back.push(stream.clone());
+            }
+            let lane = self.lanes.entry(stream).or_insert(Lane { at: left_at(seq), role: Role::Unchecked, unseen: true });
+            if seq != was {
+                lane.at = left_at(seq);
+            }
+            lane.unseen |= behind || seq != was;
             lane.role = match lane.role {
                 Role::Unchecked | Role::Diverged { .. } if anew => Role::Sending,
                 // Set back by a person: on from there.
                 Role::Sending if seq < was && !anew => Role::Unchecked,
                 Role::Sending if seq > was => {
-                    overtaken += 1;
+                    looked.overtaken += 1;
                     Role::Standby { since: None }
                 }
                 Role::Standby { .. } if seq != was || !behind => Role::Standby { since: None },
@@ -91,12 +127,29 @@ impl Lanes {
                 role => role,
             };
         }
-        overtaken
+        looked
+    }
+
+    /// Another process has told that there are rows.
+    pub(super) fn told(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.unseen = true;
+        }
+    }
+
+    /// The outbox had no more of these than is sent now.
+    pub(super) fn seen(&mut self, streams: &[Stream]) {
+        for stream in streams {
+            if let Some(lane) = self.lanes.get_mut(stream) {
+                lane.unseen = false;
+            }
+        }
     }
 
     /// Streams whose log is to be compared with the outbox before anything is sent, with their cursors.
     pub(super) fn unchecked(&self) -> Vec<(Stream, i64)> {
-        self.in_role(|role| role == Role::Unchecked)
+        let lanes = self.lanes.iter().filter(|(_, lane)| lane.role == Role::Unchecked);
+        lanes.map(|(stream, lane)| (stream.clone(), lane.at.seq)).collect()
     }
 
     pub(super) fn checked(&mut self, stream: &Stream, whole: bool, now: Instant) {
@@ -105,9 +158,10 @@ impl Lanes {
         }
     }
 
-    /// Streams that are sent from here, with their cursors.
-    pub(super) fn sending(&self) -> Vec<(Stream, i64)> {
-        self.in_role(|role| role == Role::Sending)
+    /// Streams that are sent from here.
+    pub(super) fn sending(&self) -> Vec<Due> {
+        let lanes = self.lanes.iter().filter(|(_, lane)| lane.role == Role::Sending);
+        lanes.map(|(stream, lane)| Due { stream: stream.clone(), at: lane.at, unseen: lane.unseen }).collect()
     }
 
     /// Whether another relay sends some of the streams.
@@ -119,15 +173,12 @@ impl Lanes {
     pub(super) fn saved(&mut self, steps: &[Step], saved: &HashSet<Stream>) {
         for step in steps {
             match self.lanes.get_mut(&step.stream) {
-                Some(lane) if saved.contains(&step.stream) => lane.cursor = step.after,
+                Some(lane) if saved.contains(&step.stream) => {
+                    lane.at = Position { last_id: Some(step.last_id), ..left_at(step.after) };
+                }
                 _ => self.looked_at = None,
             }
         }
-    }
-
-    fn in_role(&self, wanted: impl Fn(Role) -> bool) -> Vec<(Stream, i64)> {
-        let lanes = self.lanes.iter().filter(|(_, lane)| wanted(lane.role));
-        lanes.map(|(stream, lane)| (stream.clone(), lane.cursor)).collect()
     }
 }
 
@@ -143,11 +194,24 @@ mod tests {
         vec![Saved { stream: stream(), seq, behind, anew: false }]
     }
 
+    fn step(before: i64, after: i64) -> Vec<Step> {
+        vec![Step { stream: stream(), before, after, last_id: id(after) }]
+    }
+
+    fn id(seq: i64) -> Uuid {
+        Uuid::from_u128(seq.unsigned_abs().into())
+    }
+
+    /// Where the streams stand that are sent from here.
+    fn at(lanes: &Lanes) -> Vec<i64> {
+        lanes.sending().into_iter().map(|due| due.at.seq).collect()
+    }
+
     fn sending(seq: i64, now: Instant) -> Lanes {
         let mut lanes = Lanes::default();
         lanes.look(saved(seq, false), now);
         lanes.checked(&stream(), true, now);
-        assert_eq!(lanes.sending(), [(stream(), seq)]);
+        assert_eq!(at(&lanes), [seq]);
         lanes
     }
 
@@ -157,7 +221,7 @@ mod tests {
         let mut lanes = Lanes::default();
         assert!(lanes.look_is_due(now));
         lanes.look(saved(7, true), now);
-        assert_eq!((lanes.unchecked(), lanes.sending()), (vec![(stream(), 7)], vec![]));
+        assert_eq!((lanes.unchecked(), at(&lanes)), (vec![(stream(), 7)], vec![]));
         lanes.checked(&stream(), false, now);
         assert!(lanes.unchecked().is_empty() && lanes.sending().is_empty(), "another history");
         lanes.look(saved(7, true), now + LOOK);
@@ -170,21 +234,54 @@ mod tests {
     fn a_saved_run_moves_the_cursor_and_a_lost_one_asks_for_a_look() {
         let now = Instant::now();
         let mut lanes = sending(7, now);
-        let step = [Step { stream: stream(), before: 7, after: 9 }];
-        lanes.saved(&step, &HashSet::from([stream()]));
-        assert_eq!(lanes.sending(), [(stream(), 9)]);
+        lanes.saved(&step(7, 9), &HashSet::from([stream()]));
+        assert_eq!(at(&lanes), [9]);
         assert!(!lanes.look_is_due(now));
-        lanes.saved(&[Step { stream: stream(), before: 9, after: 12 }], &HashSet::new());
+        lanes.saved(&step(9, 12), &HashSet::new());
         assert!(lanes.look_is_due(now));
-        assert_eq!(lanes.sending(), [(stream(), 9)], "it stays where it was saved last");
+        assert_eq!(at(&lanes), [9], "it stays where it was saved last");
+    }
+
+    #[test]
+    fn the_id_of_what_was_sent_last_is_known_to_who_sent_it() {
+        let now = Instant::now();
+        let last_id = |lanes: &Lanes| lanes.sending().first().and_then(|due| due.at.last_id);
+        let mut lanes = sending(7, now);
+        assert_eq!(last_id(&lanes), None, "another start has sent it");
+        lanes.saved(&step(7, 9), &HashSet::from([stream()]));
+        assert_eq!(last_id(&lanes), Some(id(9)));
+        lanes.look(saved(9, false), now);
+        assert_eq!(last_id(&lanes), Some(id(9)), "nobody else has moved it");
+        let looked = lanes.look(vec![Saved { stream: stream(), seq: 4, behind: true, anew: true }], now);
+        assert_eq!((last_id(&lanes), looked.set_back), (None, vec![stream()]));
+    }
+
+    #[test]
+    fn the_outbox_is_asked_until_its_end_was_seen_and_when_there_may_be_more() {
+        let now = Instant::now();
+        let unseen = |lanes: &Lanes| lanes.sending().iter().any(|due| due.unseen);
+        let mut lanes = sending(7, now);
+        assert!(unseen(&lanes), "a start knows nothing of it");
+        lanes.seen(&[stream()]);
+        assert!(!unseen(&lanes));
+        lanes.look(saved(7, false), now);
+        assert!(!unseen(&lanes), "nothing waits");
+        lanes.look(saved(7, true), now);
+        assert!(unseen(&lanes), "rows wait");
+        lanes.seen(&[stream()]);
+        lanes.told();
+        assert!(unseen(&lanes), "another process has written");
+        lanes.seen(&[stream()]);
+        lanes.look(vec![Saved { stream: stream(), seq: 4, behind: false, anew: true }], now);
+        assert!(unseen(&lanes), "somebody has moved the cursor");
     }
 
     #[test]
     fn a_cursor_set_back_is_followed() {
         let now = Instant::now();
         let mut lanes = sending(7, now);
-        assert_eq!(lanes.look(saved(2, true), now), 0);
-        assert_eq!((lanes.unchecked(), lanes.sending()), (vec![(stream(), 2)], vec![]));
+        assert_eq!(lanes.look(saved(2, true), now), Looked { overtaken: 0, set_back: vec![stream()] });
+        assert_eq!((lanes.unchecked(), at(&lanes)), (vec![(stream(), 2)], vec![]));
     }
 
     #[test]
@@ -195,24 +292,24 @@ mod tests {
         diverged.look(saved(7, true), now);
         diverged.checked(&stream(), false, now);
         diverged.look(anew(7), now);
-        assert_eq!(diverged.sending(), [(stream(), 7)]);
+        assert_eq!(at(&diverged), [7]);
         let mut set_back = sending(7, now);
         set_back.look(anew(2), now);
-        assert_eq!(set_back.sending(), [(stream(), 2)]);
+        assert_eq!(at(&set_back), [2]);
         let mut new = Lanes::default();
         new.look(anew(4), now);
-        assert_eq!(new.sending(), [(stream(), 4)]);
+        assert_eq!(at(&new), [4]);
     }
 
     #[test]
     fn who_is_overtaken_stands_by_and_steps_in_when_nothing_moves() {
         let mut now = Instant::now();
         let mut lanes = sending(7, now);
-        assert_eq!(lanes.look(saved(9, true), now), 1);
+        assert_eq!(lanes.look(saved(9, true), now), Looked { overtaken: 1, set_back: Vec::new() });
         assert!(lanes.stands_by() && lanes.sending().is_empty());
         let mut look = |lanes: &mut Lanes, seq, behind| {
             now += STEP_IN;
-            assert_eq!(lanes.look(saved(seq, behind), now), 0);
+            assert_eq!(lanes.look(saved(seq, behind), now), Looked::default());
             lanes.unchecked()
         };
         assert!(look(&mut lanes, 9, false).is_empty(), "there is nothing to send");

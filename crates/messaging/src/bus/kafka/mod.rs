@@ -12,6 +12,7 @@ mod onlooker;
 mod producer;
 mod readers;
 mod relay;
+mod run;
 mod settings;
 mod store;
 mod tail;

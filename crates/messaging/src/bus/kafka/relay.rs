@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use rand::RngExt;
 use sqlx::{
     PgConnection, PgPool,
-    postgres::{PgListener, PgPoolOptions},
+    postgres::{PgListener, PgNotification, PgPoolOptions},
 };
 use tokio::sync::Notify;
 
@@ -18,20 +18,16 @@ use super::{
     Cluster, is_shared,
     lanes::{self, Lanes, Step},
     producer::Producer,
-    store::{self, Line},
+    run::Run,
+    store,
     tail::{self, Found, Tail},
 };
 use crate::{
     Error, Stream, Tasks,
-    bus::Publisher,
+    bus::{Publisher, tail::Tail as Memory},
     outbox::store::{CHANNEL, announce},
 };
 
-/// Rows in one run, at most: fewer than the client queues.
-const RUN_ROWS_MAX: i64 = 20_000;
-const STREAM_ROWS_MAX: i64 = 512;
-/// Payloads and keys in one run, about: well below what the client queues.
-const RUN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Pause before a new client: doubles from the first to the last, jitter.
 const RETRY_MS: (u64, u64) = (100, 5_000);
 /// Its own connections: for its work, to listen, and to tell others.
@@ -49,6 +45,7 @@ pub(crate) async fn relay(
     partitions: i32,
     pool: PgPool,
     bell: Arc<Notify>,
+    memory: Arc<Memory>,
     tasks: &Tasks,
 ) -> Result<(), Error> {
     let fresh = cluster.ensure_topics(&publisher.topics, partitions).await?;
@@ -73,6 +70,7 @@ pub(crate) async fn relay(
         partitions,
         pool: own_pool(&pool),
         bell,
+        memory,
         others: Arc::default(),
     };
     let (others, told, stop) = (relay.others.clone(), relay.pool.clone(), tasks.clone());
@@ -119,6 +117,8 @@ struct Relay {
     pool: PgPool,
     /// Rings when this process has committed rows.
     bell: Arc<Notify>,
+    /// Has these rows, the newest of them.
+    memory: Arc<Memory>,
     /// To be told of it.
     others: Arc<Notify>,
 }
@@ -157,25 +157,36 @@ impl Relay {
         let producer = Producer::new(&self.cluster)?;
         let mut listener = PgListener::connect_with(&self.pool).await?;
         listener.listen(CHANNEL).await?;
+        // A stream, so that a look at it in passing cuts nothing off half-way.
+        let mut told = listener.into_stream();
         let mut db = self.pool.acquire().await?;
+        // The database may be an older copy by now: what was said to it before is read from it.
+        self.memory.forget();
         let mut lanes = Lanes::default();
         let mut turn = 0;
         while !tasks.is_stopping() {
             if lanes.look_is_due(Instant::now()) {
                 self.look(&mut db, &mut lanes, &std::mem::take(&mut fresh)).await?;
             }
-            let mut at = lanes.sending();
-            if !at.is_empty() {
-                let first = turn % at.len();
-                at.rotate_left(first);
+            // One look serves all that was told.
+            while let Some(Some(heard)) = told.next().now_or_never() {
+                heard?;
+                lanes.told();
             }
-            let run = self.send(&producer, &mut db, &at).await?;
+            let mut due = lanes.sending();
+            if !due.is_empty() {
+                let first = turn % due.len();
+                due.rotate_left(first);
+            }
+            let run = Run::hand_over(&producer, &self.source, &self.memory, &mut db, &due).await?;
+            self.cluster.counts.remembered.add(run.remembered);
+            lanes.seen(&run.seen);
             if run.steps.is_empty() {
-                self.wait(&mut listener, &lanes, tasks).await?;
+                self.wait(&mut told, &mut lanes, tasks).await?;
                 continue;
             }
             // Who had no room this time comes first the next.
-            turn += if run.full { run.steps.len() } else { 0 };
+            turn += run.turn;
             producer.delivered().await?;
             let mut steps = run.steps;
             steps.sort_unstable_by(|a, b| a.stream.cmp(&b.stream));
@@ -199,10 +210,13 @@ impl Relay {
 
     /// Looks at the saved cursors, and at the end of every log before it is written to.
     async fn look(&self, db: &mut PgConnection, lanes: &mut Lanes, fresh: &[String]) -> Result<(), Error> {
-        let overtaken = lanes.look(store::cursors(db, &self.topics).await?, Instant::now());
-        if overtaken > 0 {
-            self.cluster.counts.overtaken.add(overtaken);
-            tracing::debug!(service = self.service, streams = overtaken, "another relay is ahead: standing by");
+        let looked = lanes.look(store::cursors(db, &self.topics).await?, Instant::now());
+        if looked.overtaken > 0 {
+            self.cluster.counts.overtaken.add(looked.overtaken);
+            tracing::debug!(service = self.service, streams = looked.overtaken, "another relay is ahead: standing by");
+        }
+        for stream in &looked.set_back {
+            self.memory.forget_stream(stream);
         }
         let due = lanes.unchecked();
         if due.is_empty() {
@@ -258,75 +272,27 @@ impl Relay {
         }
     }
 
-    /// Hands a run over to the client: the rows behind the cursors, each stream in its order.
-    async fn send(&self, producer: &Producer, db: &mut PgConnection, at: &[(Stream, i64)]) -> Result<Run, Error> {
-        let mut run = Run::default();
-        if at.is_empty() {
-            return Ok(run);
-        }
-        let streams = i64::try_from(at.len()).unwrap_or(i64::MAX);
-        let limit = (RUN_ROWS_MAX / streams).clamp(1, STREAM_ROWS_MAX);
-        store::each(db, at, limit, |line| {
-            if run.bytes >= RUN_BYTES_MAX || !producer.send(line, &self.source)? {
-                run.full = true;
-                return Ok(false);
-            }
-            run.add(at, line);
-            Ok(true)
-        })
-        .await?;
-        Ok(run)
-    }
-
     /// Until there may be something to send.
-    async fn wait(&self, listener: &mut PgListener, lanes: &Lanes, tasks: &Tasks) -> Result<(), Error> {
+    async fn wait(
+        &self,
+        told: &mut (impl futures::Stream<Item = sqlx::Result<PgNotification>> + Unpin),
+        lanes: &mut Lanes,
+        tasks: &Tasks,
+    ) -> Result<(), Error> {
         tokio::select! {
             () = self.bell.notified() => {
                 if lanes.stands_by() {
                     self.others.notify_one();
                 }
             }
-            heard = listener.recv() => {
+            Some(heard) = told.next() => {
                 heard?;
-                // One look serves them all.
-                while let Some(Ok(Some(_))) = listener.try_recv().now_or_never() {}
+                lanes.told();
             }
             () = tokio::time::sleep(lanes::LOOK) => {}
             () = tasks.stopping() => {}
         }
         Ok(())
-    }
-}
-
-/// What was handed over.
-#[derive(Default)]
-struct Run {
-    steps: Vec<Step>,
-    bytes: usize,
-    /// There was more than fits.
-    full: bool,
-}
-
-impl Run {
-    /// Rows come a stream at a time.
-    fn add(&mut self, at: &[(Stream, i64)], line: &Line<'_>) {
-        self.bytes += line.payload.len() + line.key.len();
-        let is_its = |stream: &Stream| stream.partition == line.partition && stream.topic == line.topic;
-        if let Some(step) = self.steps.last_mut().filter(|step| is_its(&step.stream)) {
-            say_if_missing(step.after, line);
-            step.after = line.seq;
-        } else if let Some((stream, cursor)) = at.iter().find(|(stream, _)| is_its(stream)) {
-            say_if_missing(*cursor, line);
-            self.steps.push(Step { stream: stream.clone(), before: *cursor, after: line.seq });
-        }
-    }
-}
-
-/// Rows that retention has dropped every reader has passed. Others are for the readers to judge; they do not pass over a hole.
-fn say_if_missing(before: i64, line: &Line<'_>) {
-    if line.seq != before + 1 {
-        let Line { topic, partition, seq, .. } = line;
-        tracing::warn!(r#type = "LOG_GAP", topic, partition, after = before, next = seq, "rows are missing in the outbox");
     }
 }
 

@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    lanes::{Saved, Step},
+    lanes::{Due, Saved, Step},
     tail::{Kept, Tail},
 };
-use crate::{Error, Stream, outbox::store::columns};
+use crate::{Error, Record, Stream, outbox::store::columns};
 
 /// Makes sure that every stream has its cursor. Coming from another bus, a cursor starts at the slowest reader: what all of them have read
 /// there is not sent here. Gives back how many cursors that moved.
@@ -92,7 +92,7 @@ pub(super) async fn advance(db: &mut PgConnection, steps: &[Step]) -> sqlx::Resu
     rows.iter().map(|row| Ok(Stream { topic: row.try_get(0)?, partition: row.try_get(1)? })).collect()
 }
 
-/// A row of the outbox, borrowed from the answer it came in.
+/// A row of the outbox, borrowed from the answer it came in or from the record that was said.
 pub(super) struct Line<'r> {
     pub(super) topic: &'r str,
     pub(super) partition: i32,
@@ -111,17 +111,40 @@ pub(super) struct Line<'r> {
     pub(super) extra: Option<Vec<String>>,
 }
 
+impl<'r> Line<'r> {
+    /// What is in memory of a stream has its place in it.
+    pub(super) fn of(record: &'r Record) -> Option<Self> {
+        let place = record.place?;
+        Some(Self {
+            topic: &record.stream.topic,
+            partition: record.stream.partition,
+            seq: place.seq,
+            prev: place.prev,
+            id: record.id,
+            key: &record.key,
+            type_name: &record.type_name,
+            payload: &record.payload,
+            at: record.at,
+            correlation: &record.correlation,
+            causation: record.causation,
+            traceparent: record.trace.parent.as_deref(),
+            tracestate: record.trace.state.as_deref(),
+            extra: None,
+        })
+    }
+}
+
 /// Hands over the rows behind these cursors one after the other, a stream at a time and each in its order, at most `limit` a stream, until
 /// enough is enough (`false`). No row is kept.
 pub(super) async fn each(
     db: &mut PgConnection,
-    at: &[(Stream, i64)],
+    due: &[&Due],
     limit: i64,
     mut hand: impl FnMut(&Line<'_>) -> Result<bool, Error> + Send,
 ) -> Result<(), Error> {
-    let topics: Vec<&str> = at.iter().map(|(stream, _)| stream.topic.as_str()).collect();
-    let partitions: Vec<i32> = at.iter().map(|(stream, _)| stream.partition).collect();
-    let cursors: Vec<i64> = at.iter().map(|(_, cursor)| *cursor).collect();
+    let topics: Vec<&str> = due.iter().map(|due| due.stream.topic.as_str()).collect();
+    let partitions: Vec<i32> = due.iter().map(|due| due.stream.partition).collect();
+    let cursors: Vec<i64> = due.iter().map(|due| due.at.seq).collect();
     let mut rows = sqlx::query(
         "select o.topic, o.partition, o.seq, o.prev, o.id, o.key, o.type, o.payload, o.at, o.correlation, o.causation,
              o.traceparent, o.tracestate,
