@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo seed test bench
+.PHONY: help up down logs demo seed test bench chaos soak
 
 export CARGO_TERM_COLOR ?= auto
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
@@ -46,3 +46,13 @@ bench: ## orders a second on this machine, as JSON
 	@deploy/bootstrap.sh $(kafka)
 	@cargo build --release
 	@target/release/settle bench --orders $(ORDERS) --concurrency $(CONCURRENCY) $(on_bus) $(ARGS) --output json
+
+chaos: ## five minutes of killed and stopped processes on Kafka
+	@deploy/bootstrap.sh kafka
+	@cargo build --release
+	@SETTLE_CHAOS_S=300 SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system scale_out -- --nocapture
+
+soak: ## what takes long: an old snapshot, an orchestrator away, a million orders
+	@deploy/bootstrap.sh
+	@cargo test --release --test system soak -- --ignored --nocapture --test-threads 1
+	@SETTLE_OUTBOX_RETENTION_S=60 target/release/settle bench --orders 1000000 --sample-every 50000 --no-floors --output json

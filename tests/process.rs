@@ -46,7 +46,7 @@ impl Starting {
         static STARTS: AtomicU32 = AtomicU32::new(0);
         // Another file each time: one that is there was not left by an earlier start.
         let ready_file = dir.join(format!("ready-{}.json", STARTS.fetch_add(1, Ordering::Relaxed)));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_settle"));
+        let mut command = Command::new(binary());
         command
             .args(["up", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--bus"])
             .arg(bus.to_string());
@@ -108,8 +108,13 @@ impl Process {
     }
 }
 
+/// The program under test; SETTLE_TEST_BIN names another build of it.
+pub(crate) fn binary() -> PathBuf {
+    std::env::var_os("SETTLE_TEST_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_settle")), PathBuf::from)
+}
+
 /// The last lines of its log.
-fn program_said(program: &Program) -> String {
+pub(crate) fn program_said(program: &Program) -> String {
     const LINES_MAX: usize = 30;
     let lines = program.stderr();
     lines[lines.len().saturating_sub(LINES_MAX)..].join("\n")

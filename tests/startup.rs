@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::{
     harness::{data_dir, run},
-    process::{Process, working_in},
+    process::{Process, binary, working_in},
 };
 
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(30);
 
 /// `settle` with these arguments, and nothing in its environment that the tests' has by chance.
 pub(crate) fn settle(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_settle"));
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if ["KAFKA_", "OTEL_", "SETTLE_"].iter().any(|of| name.starts_with(of)) && name != "SETTLE_CACHE" {
