@@ -2,11 +2,12 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down logs demo seed test bench chaos soak
+.PHONY: help up down logs demo seed test races bench chaos money soak
 
 export CARGO_TERM_COLOR ?= auto
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 ORDERS ?= 20000
+RACES ?= 10000
 CONCURRENCY ?= 2048
 on_bus := $(if $(BUS),--bus $(BUS))
 with_data := $(if $(DATA),SETTLE_DATA=$(abspath $(DATA)))
@@ -42,6 +43,10 @@ test: ## everything CI checks
 	@cargo build --workspace
 	@status=0; cargo test --workspace --no-fail-fast 2>&1 | tee target/test.log || status=$$?; deploy/test-sum.sh target/test.log || status=1; exit $$status
 
+races: ## the long form of the cancel races: RACES=N of them a bus, 10,000 unless said
+	@deploy/bootstrap.sh kafka
+	SETTLE_RACES=$(RACES) cargo test --package settle --test system cancel_races:: -- --test-threads=1 --nocapture
+
 bench: ## orders a second on this machine, as JSON
 	@deploy/bootstrap.sh $(kafka)
 	@cargo build --release
@@ -51,6 +56,12 @@ chaos: ## five minutes of killed and stopped processes on Kafka
 	@deploy/bootstrap.sh kafka
 	@cargo build --release
 	@SETTLE_CHAOS_S=300 SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system scale_out -- --nocapture
+
+money: ## ten thousand orders under provider chaos, payment put back by a minute, what slow calls cost
+	@deploy/bootstrap.sh kafka
+	@cargo build --release
+	@SETTLE_CHAOS_ORDERS=10000 SETTLE_RESTORE_S=60 SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system -- --nocapture --test-threads 1 ten_thousand put_back_under_load
+	@SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system one_percent_of_calls -- --ignored --nocapture
 
 soak: ## what takes long: an old snapshot, an orchestrator away, a million orders
 	@deploy/bootstrap.sh

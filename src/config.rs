@@ -4,7 +4,7 @@ use anyhow::Result;
 use kit::settings::{self, Settings, TABLE};
 use serde_json::json;
 
-use crate::client::Output;
+use crate::{client::Output, provider::Wiring};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -35,6 +35,6 @@ pub fn main(args: Args) -> Result<()> {
             }
         }
     }
-    Settings::from_env()?;
+    Wiring::read(&Settings::from_env()?)?;
     Ok(())
 }

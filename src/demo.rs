@@ -5,9 +5,10 @@ use std::{collections::HashSet, time::Duration};
 use anyhow::{Context, Result, bail, ensure};
 use contracts::{
     inventory::v1::{ListStockRequest, inventory_service_client::InventoryServiceClient},
+    money::readable,
     order::v1::{
-        CancelOrderRequest, CreateOrderRequest, GetOrderRequest, Order, OrderItem, OrderStatus, WatchOrderRequest,
-        order_service_client::OrderServiceClient,
+        CancelOrderRequest, CreateOrderRequest, GetOrderRequest, Order, OrderItem, OrderStatus, RefundOrderRequest,
+        WatchOrderRequest, order_service_client::OrderServiceClient,
     },
     payment::v1::{GetPaymentRequest, PaymentState, payment_service_client::PaymentServiceClient},
     shipping::v1::{GetShipmentRequest, ShipmentState, shipping_service_client::ShippingServiceClient},
@@ -50,6 +51,14 @@ pub async fn main(args: Args) -> Result<()> {
             }
         }
     }
+    say!("\na confirmed order of nothing but an amount, over REST, and a part of it given back");
+    match demo.refunded().await {
+        Ok(order) => say!("  {} {}\n{}  ok", order.order_id, status_name(&order), timeline(&order)),
+        Err(error) => {
+            say!("  NOT AS IT MUST BE: {error:#}");
+            failed += 1;
+        }
+    }
     say!("\nthe same idempotency key ten times, half over gRPC and half over REST");
     match demo.ten_times().await {
         Ok(order_id) => say!("  one order: {order_id}\n  ok"),
@@ -58,7 +67,7 @@ pub async fn main(args: Args) -> Result<()> {
             failed += 1;
         }
     }
-    let all = SCENARIOS.len() + 1;
+    let all = SCENARIOS.len() + 2;
     ensure!(failed == 0, "{failed} of {all} did not end as they must");
     say!("\nall {all} ended as they must");
     Ok(())
@@ -194,7 +203,11 @@ impl Demo {
 
     async fn create_over_rest(&self, sku: &str, token: &str, key: Option<&str>) -> Result<String> {
         let body = json!({"customerId": "demo", "currency": "USD", "items": [{"sku": sku, "quantity": 2}], "paymentToken": token});
-        let mut request = self.client.post(format!("http://{}/api/v1/orders", self.http)).json(&body);
+        self.post(&body, key).await
+    }
+
+    async fn post(&self, body: &Value, key: Option<&str>) -> Result<String> {
+        let mut request = self.client.post(format!("http://{}/api/v1/orders", self.http)).json(body);
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
         }
@@ -225,8 +238,9 @@ impl Demo {
         let request = GetPaymentRequest { order_id: order.order_id.clone() };
         let payment = payments.get_payment(request).await.map_err(told)?.into_inner().payment.unwrap_or_default();
         let held = payment.captured - payment.refunded;
-        let due = if order.status() == OrderStatus::Confirmed { order.total } else { 0 };
-        ensure!(held == due, "{held} of {} is held, {due} is due", order.total);
+        let due = if order.status() == OrderStatus::Confirmed { order.total - order.refunded_amount } else { 0 };
+        let amount = |minor| readable(minor, &order.currency);
+        ensure!(held == due, "{} of {} is held, {} is due", amount(held), amount(order.total), amount(due));
         // A cancel may overtake the charge: then there was nothing to give back.
         let voided = expected == PaymentState::Refunded && payment.state() == PaymentState::Voided;
         ensure!(payment.state() == expected || voided, "the payment is {}", payment.state().as_str_name());
@@ -262,6 +276,23 @@ impl Demo {
             Ok(reserved) => Ok(reserved),
             Err(_) => look().await.with_context(|| format!("there is no stock of {sku}; run `settle seed`")),
         }
+    }
+
+    async fn refunded(&self) -> Result<Order> {
+        let order_id = self.post(&json!({"userId": "demo", "amount": "12.50", "currency": "EUR"}), None).await?;
+        let order = self.settled(&order_id).await?;
+        ensure!((order.status(), order.total) == (OrderStatus::Confirmed, 1_250), "it ended {}", status_name(&order));
+        let amount = Some(500);
+        let request = RefundOrderRequest { order_id: order_id.clone(), amount, reason: "late".into(), ..Default::default() };
+        self.orders().refund_order(request).await.map_err(told).context("the refund was refused")?;
+        let look = || async {
+            let order = self.orders().get_order(GetOrderRequest { order_id: order_id.clone() }).await.ok()?.into_inner().order?;
+            ((order.refunded_amount, order.refund_pending) == (500, 0)).then_some(order)
+        };
+        let order = local::until("the refund", SETTLE_WITHIN, look).await.context("the money did not go back")?;
+        happened(&order, &["OrderCompleted", "OrderRefundRequested", "PaymentRefunded", "OrderRefunded"])?;
+        self.check_payment(&order, PaymentState::Captured).await?;
+        Ok(order)
     }
 
     async fn ten_times(&self) -> Result<String> {

@@ -1,6 +1,6 @@
 //! Where the databases and the brokers of a platform are, for tools that look behind the services.
 
-use std::{collections::BTreeMap, fs, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result, anyhow};
 use contracts::topic;
@@ -37,9 +37,25 @@ impl Deployment {
         }
         // Says in one line what is wrong.
         target.ready()?;
-        let file = target.data_dir()?.join("ready.json");
-        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} does not say where the databases are", file.display()))
+        Self::read(&target.data_dir()?.join("ready.json"))
+    }
+
+    /// What the ready file of a platform says.
+    pub fn read(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut read: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} does not say where the databases are", file.display()))?;
+        // A sandbox provider in a process of its own has no ready file that says so.
+        if let (false, Ok(url)) = (read.databases.contains_key("provider"), database_url("provider")) {
+            read.databases.insert("provider".to_owned(), url);
+        }
+        Ok(read)
+    }
+
+    /// These databases, by service and `provider`, without Kafka.
+    #[must_use]
+    pub fn of(databases: BTreeMap<String, String>) -> Self {
+        Self { databases, kafka: None }
     }
 
     /// What the environment names.

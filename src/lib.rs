@@ -5,6 +5,7 @@ macro_rules! say {
     ($($words:tt)*) => { $crate::client::print(&format!($($words)*)) };
 }
 
+pub mod audit;
 pub mod bench;
 pub mod client;
 pub mod config;
@@ -18,7 +19,9 @@ pub mod migrate;
 pub mod orders;
 pub mod outbox;
 pub mod platform;
+pub mod provider;
 pub mod sagas;
+pub mod sandbox_provider;
 pub mod seed;
 pub mod serve;
 pub mod up;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use settle::{bench, config, demo, dlq, doctor, events, migrate, orders, outbox, sagas, seed, serve, up};
+use settle::{audit, bench, config, demo, dlq, doctor, events, migrate, orders, outbox, sagas, sandbox_provider, seed, serve, up};
 
 /// Batches are many short-lived allocations: a fifth of the services' CPU time with the system's allocator.
 #[global_allocator]
@@ -23,6 +23,8 @@ enum Command {
     Up(up::Args),
     /// Run some services against shared databases (and Kafka)
     Serve(serve::Args),
+    /// Run the sandbox payment provider as a process of its own, over HTTP
+    SandboxProvider(sandbox_provider::Args),
     /// Bring the databases of all services to the newest schema
     Migrate(migrate::Args),
     /// Create the products of the examples
@@ -39,6 +41,8 @@ enum Command {
     Dlq(dlq::Args),
     /// Print what the services say to each other, look for one event, rebuild a topic
     Events(events::Args),
+    /// Prove that money, goods and stories agree, over all databases and the provider's statement; it only reads
+    Audit(audit::Args),
     /// Measure orders per second from create to CONFIRMED
     Bench(bench::Args),
     /// Print every setting with its default and its value
@@ -52,6 +56,7 @@ async fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Up(args) => up::main(args).await,
         Command::Serve(args) => serve::main(args).await,
+        Command::SandboxProvider(args) => sandbox_provider::main(args).await,
         Command::Migrate(args) => migrate::main(args).await,
         Command::Seed(args) => seed::main(args).await,
         Command::Demo(args) => demo::main(args).await,
@@ -60,6 +65,7 @@ async fn main() -> ExitCode {
         Command::Outbox(args) => outbox::main(args).await,
         Command::Dlq(args) => dlq::main(args).await,
         Command::Events(args) => events::main(args).await,
+        Command::Audit(args) => audit::main(args).await,
         Command::Bench(args) => bench::main(args).await,
         Command::Config(args) => config::main(args),
         Command::Doctor(args) => doctor::main(args).await,

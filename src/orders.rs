@@ -1,7 +1,10 @@
 //! `settle orders`: list and show.
 
 use anyhow::Result;
-use contracts::order::v1::{GetOrderRequest, ListOrdersRequest, Order, OrderStatus, order_service_client::OrderServiceClient};
+use contracts::{
+    money::readable,
+    order::v1::{GetOrderRequest, ListOrdersRequest, Order, OrderStatus, order_service_client::OrderServiceClient},
+};
 
 use crate::client::{Output, Target, connect};
 
@@ -56,7 +59,7 @@ pub async fn main(args: Args) -> Result<()> {
                 Output::Table => {
                     say!("{:<36}  {:<12}  {:>14}  {:<20}  REASON", "ORDER", "STATUS", "TOTAL", "CUSTOMER");
                     for order in listed.orders {
-                        let total = format!("{} {}", order.total, order.currency);
+                        let total = readable(order.total, &order.currency);
                         say!(
                             "{}  {:<12}  {total:>14}  {:<20}  {}",
                             order.order_id,
@@ -75,14 +78,27 @@ pub async fn main(args: Args) -> Result<()> {
                 Output::Json => say!("{}", gateway::to_json(&order)?),
                 Output::Table => {
                     let attention = if order.needs_attention { "  NEEDS ATTENTION: see `settle saga show`" } else { "" };
-                    let Order { order_id, total, currency, reason, .. } = &order;
-                    say!("{order_id}  {}  {total} {currency}  {reason}{attention}", status_name(&order));
+                    let Order { order_id, reason, .. } = &order;
+                    say!("{order_id}  {}  {}  {reason}{attention}", status_name(&order), amounts(&order));
                     say!("{}", timeline(&order).trim_end());
                 }
             }
         }
     }
     Ok(())
+}
+
+/// What an order comes to, and what of it went back.
+fn amounts(order: &Order) -> String {
+    let amount = |minor| readable(minor, &order.currency);
+    let mut text = amount(order.total);
+    if order.refunded_amount > 0 {
+        text.push_str(&format!(", {} refunded", amount(order.refunded_amount)));
+    }
+    if order.refund_pending > 0 {
+        text.push_str(&format!(", {} being refunded", amount(order.refund_pending)));
+    }
+    text
 }
 
 /// A status as people write it.

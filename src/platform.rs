@@ -19,7 +19,7 @@ use sqlx::{PgPool, migrate::Migrator};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic::{service::Routes, transport::Channel};
 
-use crate::dead_letters;
+use crate::{dead_letters, provider::Wiring};
 
 /// How long a start waits for a database that does not answer yet.
 const DATABASE_WAIT_MS: u64 = 15_000;
@@ -122,8 +122,9 @@ pub struct Plan {
     pub services: Vec<Service>,
     /// Databases of the services to run, and on the embedded bus of those they read.
     pub databases: BTreeMap<Service, String>,
-    /// The sandbox provider's statement; needed by payment.
+    /// The sandbox provider's statement; needed by payment, unless its provider is in another process.
     pub provider_database: Option<String>,
+    pub provider: Wiring,
     pub bus: BusChoice,
     pub listeners: Listeners,
     pub settings: Arc<Settings>,
@@ -144,7 +145,7 @@ pub struct Platform {
 impl Platform {
     /// Migrates the databases, starts the services and serves them.
     pub async fn start(plan: Plan) -> Result<Self> {
-        let Plan { services, databases, provider_database, bus, listeners, settings, metrics } = plan;
+        let Plan { services, databases, provider_database, provider, bus, listeners, settings, metrics } = plan;
         let (grpc, http, admin) = (listeners.grpc.local_addr()?, listeners.http.local_addr()?, listeners.admin.local_addr()?);
         let drain = Duration::from_millis(settings.drain_ms);
         let tasks = Tasks::new();
@@ -162,6 +163,7 @@ impl Platform {
         let mut grpc_services = Vec::new();
         let mut pools = Vec::new();
         let desks = Desks::default();
+        let own_gateway = services.contains(&Service::Gateway).then(|| reachable(http));
         for service in &services {
             if *service == Service::Gateway {
                 continue;
@@ -170,7 +172,10 @@ impl Platform {
             let pool = database::pool(url, Plans::Pinned, settings.database_connections_max)?;
             pools.push((service.name(), pool.clone()));
             let room = Room { pool, bus: bus.clone(), tasks: tasks.clone(), settings: settings.clone(), desks: desks.clone() };
-            let started = start_service(*service, room, provider_database.as_deref(), &settings).await;
+            let started = match service {
+                Service::Payment => provider.start_payment(room, provider_database.as_deref(), own_gateway).await,
+                _ => start_service(*service, room).await,
+            };
             routes = merge(routes, started.with_context(|| format!("the {} service does not start", service.name()))?);
             grpc_services.extend(service.grpc_services());
             tracing::info!(r#type = "STARTUP", service = service.name(), "started");
@@ -191,9 +196,14 @@ impl Platform {
                 in_here || settings.order_grpc_url.is_some(),
                 "the gateway does not know where orders are: set SETTLE_ORDER_GRPC_URL"
             );
-            let url = settings.order_grpc_url.clone().unwrap_or_else(|| format!("http://{}", reachable(grpc)));
-            let channel = Channel::from_shared(url)?.tcp_nodelay(true).connect_lazy();
-            let upstreams = gateway::Upstreams::new().add("settle.order.v1", channel);
+            let here = format!("http://{}", reachable(grpc));
+            let channel = |url: &str| anyhow::Ok(Channel::from_shared(url.to_owned())?.tcp_nodelay(true).connect_lazy());
+            let orders = channel(settings.order_grpc_url.as_deref().unwrap_or(&here))?;
+            let mut upstreams = gateway::Upstreams::new().add("settle.order.v1", orders);
+            let in_here = services.contains(&Service::Payment).then_some(&*here);
+            if let Some(url) = settings.payment_grpc_url.as_deref().or(in_here) {
+                upstreams = upstreams.add("settle.payment.v1", channel(url)?);
+            }
             servers.spawn(kit::serve::http(listeners.http, gateway::router(upstreams)?, tasks.clone(), drain));
         }
         Ok(Self { grpc, http, admin, tasks, readiness, servers, drain })
@@ -288,20 +298,15 @@ fn readers_of(topics: &[&str]) -> Vec<&'static str> {
     BTreeSet::from_iter(heard.map(|(_, service)| *service)).into_iter().collect()
 }
 
-async fn start_service(service: Service, room: Room, provider_database: Option<&str>, settings: &Settings) -> Result<Routes> {
+async fn start_service(service: Service, room: Room) -> Result<Routes> {
     match service {
         Service::Order => order::start(room).await,
         Service::Orchestrator => orchestrator::start(room).await,
-        Service::Payment => {
-            let url = provider_database.context("the sandbox provider has no database (SETTLE_PROVIDER_DATABASE_URL)")?;
-            let pool = database::pool(url, Plans::Pinned, settings.database_connections_max)?;
-            let sandbox = payment::sandbox::Sandbox::start(pool, Duration::from_millis(settings.sandbox_delay_ms));
-            payment::start(room, Arc::new(sandbox)).await
-        }
         Service::Inventory => inventory::start(room).await,
         Service::Shipping => shipping::start(room).await,
         Service::Notification => notification::start(room).await,
-        Service::Gateway => Ok(Routes::default()),
+        // Payment is started on its provider.
+        Service::Payment | Service::Gateway => Ok(Routes::default()),
     }
 }
 

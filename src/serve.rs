@@ -10,7 +10,10 @@ use kit::{
     telemetry::Telemetry,
 };
 
-use crate::platform::{BusChoice, Listeners, Plan, Platform, Service};
+use crate::{
+    platform::{BusChoice, Listeners, Plan, Platform, Service},
+    provider::Wiring,
+};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -25,6 +28,7 @@ pub async fn main(args: Args) -> Result<()> {
     let telemetry = Telemetry::install(&Service::ALL.map(Service::name))?;
     let metrics = Metrics::install()?;
     let settings = Settings::from_env()?;
+    let provider = Wiring::read(&settings)?;
     let bus = match settings.bus {
         BusKind::Postgres => BusChoice::Postgres,
         BusKind::Kafka => BusChoice::Kafka { brokers: settings.kafka_brokers.clone().context("KAFKA_BROKERS is not set")? },
@@ -37,10 +41,11 @@ pub async fn main(args: Args) -> Result<()> {
     services.dedup();
     let plan = Plan {
         databases: databases(&services, &bus)?,
-        provider_database: match services.contains(&Service::Payment) {
+        provider_database: match services.contains(&Service::Payment) && !provider.is_remote() {
             true => Some(database_url("provider")?),
             false => None,
         },
+        provider,
         services,
         bus,
         listeners: Listeners::bind(&settings.grpc_addr, &settings.http_addr, &settings.admin_addr).await?,

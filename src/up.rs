@@ -20,6 +20,7 @@ use sqlx::{Connection, PgConnection};
 use crate::{
     client,
     platform::{BusChoice, Listeners, Plan, Platform, Service},
+    provider::Wiring,
     seed,
 };
 
@@ -89,7 +90,7 @@ pub async fn main(args: Args) -> Result<()> {
 pub struct Up {
     pub platform: Platform,
     pub data: PathBuf,
-    /// Databases by service, `provider` included.
+    /// Databases by service, `provider` included where the sandbox is in here.
     pub databases: BTreeMap<String, String>,
     bus: BusKind,
     ready_files: Vec<PathBuf>,
@@ -102,6 +103,7 @@ impl Up {
     /// Starts everything; `bus` overrides the choice of bus for tests.
     pub async fn start(args: Args, bus: Option<BusChoice>, metrics: Metrics) -> Result<Self> {
         let settings = Settings::from_env()?;
+        let provider = Wiring::read(&settings)?;
         let data = args.data.map_or_else(local::data_dir::default_dir, Ok)?;
         fs::create_dir_all(&data).with_context(|| format!("cannot create the data directory {}", data.display()))?;
         let data = data.canonicalize()?;
@@ -124,7 +126,8 @@ impl Up {
         progress("starting Postgres");
         let postgres = Postgres::start(&data, postgres::Options::default()).await?;
         let mut databases = BTreeMap::new();
-        for name in OWNERS.map(Service::name).into_iter().chain(["provider"]) {
+        let sandbox = (!provider.is_remote()).then_some("provider");
+        for name in OWNERS.map(Service::name).into_iter().chain(sandbox) {
             postgres.create_database(&database_of(name)).await?;
             databases.insert(name.to_owned(), postgres.url(&database_of(name)));
         }
@@ -151,7 +154,8 @@ impl Up {
         let plan = Plan {
             services: Service::ALL.to_vec(),
             databases: OWNERS.iter().map(|s| (*s, postgres.socket_url(&database_of(s.name())))).collect(),
-            provider_database: Some(postgres.socket_url(&database_of("provider"))),
+            provider_database: sandbox.map(|name| postgres.socket_url(&database_of(name))),
+            provider,
             bus: choice,
             listeners,
             settings: Arc::new(settings),

@@ -5,7 +5,6 @@ mod goods;
 mod money;
 mod rows;
 mod streams;
-mod timeline;
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -56,6 +56,14 @@ const DAMAGES: &[Damage] = &[
         "update outbox set key = gen_random_uuid()::text where key = $1::text and type = 'settle.order.v1.OrderCreated'",
         "has 0 OrderCreated",
     ),
+    damage("order", By::Order, "update orders set refunded_amount = 1 where id = $1", "its refunds come to 0"),
+    damage(
+        "order",
+        By::Order,
+        "insert into order_refunds (order_id, refund_id, amount, state, reason, request_hash, refunded_in_all, created_at, updated_at)
+         values ($1, gen_random_uuid(), 1, 'REFUNDED', '', '', 1, now(), now())",
+        "its saga is missing",
+    ),
     damage(
         "orchestrator",
         By::Order,
@@ -91,6 +99,13 @@ const DAMAGES: &[Damage] = &[
         "update stock set reserved = 1 where sku = (select skus[1] from reservations where order_id = $1)",
         "are reserved, reservations hold 0",
     ),
+    damage(
+        "inventory",
+        By::Order,
+        "insert into stock_changes (id, sku, at, cause, delta)
+         select gen_random_uuid(), skus[1], now(), 'ADJUST', 1 from reservations where order_id = $1",
+        "the journal comes to",
+    ),
     damage("inventory", By::Order, "update reservations set state = 'HELD' where order_id = $1", "is still HELD"),
     damage("inventory", By::Order, "update reservations set quantities = array[7] where order_id = $1", "ordered was"),
     damage("shipping", By::Order, "update shipments set state = 'HELD' where order_id = $1", "no shipment that is RELEASED"),
@@ -101,6 +116,7 @@ const DAMAGES: &[Damage] = &[
          select order_id, gen_random_uuid(), customer_id, command_id, state, skus, quantities from shipments where order_id = $1",
         "is RELEASED twice",
     ),
+    damage("shipping", By::Order, "update shipments set state = 'DISPATCHED' where order_id = $1", "was told"),
     damage("notification", By::Order, "delete from notifications where order_id = $1", "was told []"),
     damage("notification", By::Order, "update notifications set kind = 'ORDER_FAILED' where order_id = $1", "ORDER_FAILED"),
     damage(

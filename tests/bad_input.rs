@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod orders;
+mod refunds;
 mod rest;
 mod wire;
 

@@ -21,7 +21,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{
     agreement,
     harness::{SETTLE_WITHIN, data_dir, run},
-    placing::{assert_happened, fields_of, reason_of},
+    placing::{UNPRICED, assert_happened, fields_of, reason_of},
     process::Process,
     startup::{assert_one_line, end_of, settle},
 };
@@ -189,7 +189,7 @@ impl Desk<'_> {
     async fn place(&self, price: i64) -> String {
         let request = CreateOrderRequest {
             customer_id: "dead-letters".into(),
-            currency: "USD".into(),
+            currency: UNPRICED.into(),
             items: vec![OrderItem { sku: "prod-A".into(), quantity: 1, unit_price: Some(price) }],
             ..Default::default()
         };

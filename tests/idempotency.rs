@@ -9,7 +9,10 @@ use contracts::{
 use futures::future::join_all;
 use kit::Settings;
 use serde_json::{Value, json};
-use settle::platform::{BusChoice, Listeners, Plan, Platform, Service};
+use settle::{
+    platform::{BusChoice, Listeners, Plan, Platform, Service},
+    provider::Wiring,
+};
 use sqlx::Connection;
 use tonic::{Code, Status, transport::Channel};
 
@@ -179,7 +182,7 @@ fn a_refused_request_does_not_use_up_its_key() {
         let stage = platform(Bus::Postgres).await;
         priced(stage, "prod-A").await;
         let orders = stage.orders().await;
-        let mut request = keyed();
+        let mut request = CreateOrderRequest { currency: "USD".into(), ..keyed() };
         request.items = vec![OrderItem { sku: "SKU-123".into(), quantity: 1, unit_price: None }];
         let refused = over_grpc(orders.clone(), request.clone()).await.expect_err("it has no price");
         assert_eq!(reason_of(&refused), "PRICE_UNKNOWN");
@@ -206,13 +209,15 @@ fn without_a_key_every_call_is_an_order() {
 async fn another_instance(stage: &Stage) -> Platform {
     let any = "127.0.0.1:0";
     let database = |service: Service| Some((service, stage.databases.get(service.name())?.clone()));
+    let settings = Settings::from_env().expect("settings");
     let plan = Plan {
         services: vec![Service::Order],
         databases: Service::ALL.into_iter().filter_map(database).collect(),
         provider_database: None,
+        provider: Wiring::read(&settings).expect("a provider"),
         bus: BusChoice::Postgres,
         listeners: Listeners::bind(any, any, any).await.expect("free ports"),
-        settings: Arc::new(Settings::from_env().expect("settings")),
+        settings: Arc::new(settings),
         metrics: metrics(),
     };
     Platform::start(plan).await.expect("another instance starts")

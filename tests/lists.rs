@@ -165,7 +165,7 @@ fn the_lists_of_the_other_services() {
             (page.sagas.into_iter().map(|saga| saga.saga_id).collect(), page.next_page_token)
         });
         let done = walk("sagas that are done", 2, async |page_size: i32, page_token: String| -> (Vec<String>, String) {
-            let request = ListSagasRequest { page_size, page_token, state: SagaState::Done.into() };
+            let request = ListSagasRequest { page_size, page_token, state: SagaState::Done.into(), ..Default::default() };
             let page = SagaServiceClient::new(channel.clone()).list_sagas(request).await.expect("listed").into_inner();
             assert!(page.sagas.iter().all(|saga| saga.state() == SagaState::Done));
             (page.sagas.into_iter().map(|saga| saga.saga_id).collect(), page.next_page_token)

@@ -13,7 +13,7 @@ use crate::{
     agreement::agree,
     every_bus::on_every_bus,
     harness::{Bus, Stage},
-    placing::{ended, fresh, reason_of},
+    placing::{UNPRICED, ended, fresh, reason_of},
 };
 
 on_every_bus! { all_kinds_at_once }
@@ -69,7 +69,7 @@ async fn one(stage: &Stage, mut orders: OrderServiceClient<Channel>, customer: &
     let request = CreateOrderRequest {
         idempotency_key: format!("{customer}-{n}"),
         customer_id: customer.to_owned(),
-        currency: "USD".into(),
+        currency: UNPRICED.into(),
         items: vec![OrderItem { sku: sku.into(), quantity, unit_price: Some(1_000 + i64::try_from(n).expect("small")) }],
         payment_token: token.into(),
     };

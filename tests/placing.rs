@@ -16,13 +16,16 @@ pub(crate) fn fresh(prefix: &str) -> String {
     format!("{prefix}-{}", kit::fresh_id())
 }
 
+/// A currency in which no product of the examples has a price: whoever orders names his own.
+pub(crate) const UNPRICED: &str = "SEK";
+
 /// One piece at a price that hardly another order has, so that every charge of it is found, whatever its key.
 pub(crate) fn at_own_price(sku: &str, token: &str) -> CreateOrderRequest {
     let dice = i64::try_from(kit::fresh_id().as_u128() % 1_000_000_000).expect("it is small");
     CreateOrderRequest {
         idempotency_key: String::new(),
         customer_id: fresh("customer"),
-        currency: "USD".into(),
+        currency: UNPRICED.into(),
         items: vec![OrderItem { sku: sku.into(), quantity: 1, unit_price: Some(1_000 + dice) }],
         payment_token: token.into(),
     }

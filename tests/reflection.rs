@@ -10,12 +10,18 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 use crate::harness::{Bus, platform, run};
 
 const SERVICES: [(&str, &[&str]); 7] = [
-    ("settle.order.v1.OrderService", &["CreateOrder", "GetOrder", "ListOrders", "CancelOrder", "WatchOrder"]),
-    ("settle.payment.v1.PaymentService", &["GetPayment", "ListPayments"]),
-    ("settle.inventory.v1.InventoryService", &["UpsertProduct", "ListProducts", "SetStock", "ListStock"]),
-    ("settle.shipping.v1.ShippingService", &["GetShipment", "ListShipments"]),
-    ("settle.notification.v1.NotificationService", &["ListNotifications"]),
-    ("settle.saga.v1.SagaService", &["ListSagas", "GetSaga", "DescribeDefinition"]),
+    ("settle.order.v1.OrderService", &["CreateOrder", "GetOrder", "ListOrders", "CancelOrder", "RefundOrder", "WatchOrder"]),
+    (
+        "settle.payment.v1.PaymentService",
+        &["GetPayment", "ListPayments", "ListProviderCalls", "RetryProviderCall", "GetTrialBalance", "Reconcile", "ReceiveWebhook"],
+    ),
+    ("settle.inventory.v1.InventoryService", &["UpsertProduct", "ListProducts", "SetStock", "AdjustStock", "ListStock"]),
+    ("settle.shipping.v1.ShippingService", &["GetShipment", "ListShipments", "MarkDispatched", "MarkDelivered"]),
+    ("settle.notification.v1.NotificationService", &["ListNotifications", "ResendNotification"]),
+    (
+        "settle.saga.v1.SagaService",
+        &["ListSagas", "GetSaga", "RetrySaga", "SkipSaga", "PauseSaga", "ResumeSaga", "OperateSagas", "DescribeDefinition"],
+    ),
     ("settle.messaging.v1.DeadLetterService", &["ListDeadLetters", "GetDeadLetter", "RedriveDeadLetters", "DiscardDeadLetter"]),
 ];
 

@@ -3,9 +3,11 @@
 
 use contracts::{
     order::v1::{CreateOrderRequest, Order, OrderStatus},
+    payment::v1::{ListProviderCallsRequest, RetryProviderCallRequest, payment_service_client::PaymentServiceClient},
     saga::v1::{GetSagaRequest, Saga, SagaState, saga_service_client::SagaServiceClient},
 };
 use sqlx::{AssertSqlSafe, PgConnection};
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::{
@@ -48,10 +50,19 @@ impl Unbooked {
     /// What stood in the way is gone, and an operator has the provider asked again.
     async fn mend(&self, stage: &Stage) -> Order {
         change(stage, "payment", format!("alter table ledger_transfers drop constraint never_{}", self.amount)).await;
+        let mut payments = PaymentServiceClient::new(stage.channel().await);
+        let waiting = ListProviderCallsRequest { page_size: 200, needs_attention: true, ..Default::default() };
+        let waiting = payments.list_provider_calls(waiting).await.expect("listed").into_inner().calls;
+        let call = waiting.into_iter().find(|call| call.order_id == self.order_id).expect("it is listed");
+        let retry = RetryProviderCallRequest { key: call.key, who: "a test".into(), reason: "mended".into() };
+        let taken = payments.retry_provider_call(retry.clone()).await.expect("taken up again").into_inner().call.expect("the call");
+        assert_eq!((taken.order_id.as_str(), taken.attention.as_str(), taken.due_at.is_some()), (&*self.order_id, "", true));
+        let again = payments.retry_provider_call(retry).await.expect_err("it does not wait any more").code();
+        assert!(matches!(again, Code::FailedPrecondition | Code::NotFound), "{again:?}");
+        let sql = "select who || ': ' || reason || ': ' || attention from call_operations where order_id = $1";
         let mut db = stage.database("payment").await;
-        let sql = "update provider_calls set attention = '', due_at = clock_timestamp() where order_id = $1";
-        let mended = sqlx::query(sql).bind(self.id()).execute(&mut db).await.expect("written");
-        assert_eq!(mended.rows_affected(), 1);
+        let kept: Vec<String> = sqlx::query_scalar(sql).bind(self.id()).fetch_all(&mut db).await.expect("read");
+        assert_eq!(kept, [format!("a test: mended: {}", call.attention)]);
         let order = ended(stage, &self.order_id).await;
         let sql = "select count(*) from statement where kind = 'CHARGE' and amount = $1";
         let charges: i64 =
@@ -82,7 +93,7 @@ fn an_outcome_that_cannot_be_saved_waits_for_an_operator() {
 
 async fn saga(stage: &Stage, order_id: &str) -> Saga {
     let mut sagas = SagaServiceClient::new(stage.channel().await);
-    let request = GetSagaRequest { order_id: order_id.to_owned() };
+    let request = GetSagaRequest { order_id: order_id.to_owned(), ..Default::default() };
     sagas.get_saga(request).await.expect("there").into_inner().saga.expect("a saga")
 }
 

@@ -253,7 +253,7 @@ async fn bookings(stage: &Stage, service: &str, order: &Order) -> Vec<String> {
 }
 
 async fn saga(stage: &Stage, order_id: &str) -> Saga {
-    let request = GetSagaRequest { order_id: order_id.to_owned() };
+    let request = GetSagaRequest { order_id: order_id.to_owned(), ..Default::default() };
     SagaServiceClient::new(stage.channel().await)
         .get_saga(request)
         .await
@@ -276,7 +276,8 @@ async fn stuck(stage: &Stage) -> Vec<String> {
     let mut sagas = SagaServiceClient::new(stage.channel().await);
     let (mut listed, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request = ListSagasRequest { page_size: 200, page_token, state: SagaState::NeedsAttention.into() };
+        let request =
+            ListSagasRequest { page_size: 200, page_token, state: SagaState::NeedsAttention.into(), ..Default::default() };
         let page = sagas.list_sagas(request).await.expect("listed").into_inner();
         assert!(page.sagas.iter().all(|saga| saga.state() == SagaState::NeedsAttention));
         listed.extend(page.sagas.into_iter().map(|saga| saga.order_id));

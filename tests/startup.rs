@@ -127,8 +127,12 @@ fn settings_that_are_none() {
             ("SETTLE_DATABASE_CONNECTIONS_MAX", "-1"),
             ("SETTLE_DRAIN_MS", "soon"),
             ("SETTLE_BATCH_ROWS_MAX", "0"),
+            ("SETTLE_CHECKOUT", "checkout-on-credit"),
             ("SETTLE_PARK_MAX", "none"),
             ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"),
+            ("SETTLE_SANDBOX_CHAOS", "silent=2"),
+            ("SETTLE_PROVIDER_URL", "psp.example:443"),
+            ("SETTLE_WEBHOOK_URL", "https://shop.example"),
             ("SETTLE_DRAIN_MS_FILE", missing.as_str()),
         ] {
             let mut command = up(&dir.path().join("data"), &dir.path().join("ready.json"));

@@ -15,7 +15,7 @@ use tonic::Streaming;
 use crate::{
     every_bus::on_every_bus,
     harness::{Bus, SETTLE_WITHIN, Stage, data_dir, platform, run},
-    placing::{Rest, at_own_price, is_final, place, shown},
+    placing::{Rest, UNPRICED, at_own_price, is_final, place, shown},
     process::Process,
 };
 
@@ -128,7 +128,7 @@ fn watchers_of_a_stopped_platform_end() {
         // It needs a person in the end: it will never be final.
         let request = CreateOrderRequest {
             customer_id: "watched".into(),
-            currency: "USD".into(),
+            currency: UNPRICED.into(),
             items: vec![OrderItem { sku: "SKU-EMPTY".into(), quantity: 1, unit_price: Some(1) }],
             payment_token: "tok_refund_refused".into(),
             ..Default::default()

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use contracts::Message;
 use sqlx::{FromRow, PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ pub(super) struct Order {
     pub(super) currency: String,
     pub(super) total: i64,
     pub(super) refunded_amount: i64,
+    pub(super) refund_pending: i64,
     pub(super) needs_attention: bool,
     pub(super) version: i32,
 }
@@ -39,6 +39,15 @@ impl Order {
             (_, false) => End::NotYet,
         }
     }
+}
+
+/// A refund of a confirmed order, as the order has it.
+#[derive(FromRow)]
+pub(super) struct Refund {
+    pub(super) order_id: Uuid,
+    pub(super) refund_id: Uuid,
+    pub(super) amount: i64,
+    pub(super) state: String,
 }
 
 #[derive(FromRow)]
@@ -69,7 +78,24 @@ pub(super) struct Entry {
     pub(super) amount: i64,
     pub(super) currency: String,
     pub(super) succeeded: bool,
+    pub(super) captured: i64,
     pub(super) refunded: i64,
+}
+
+impl Entry {
+    /// Whether it is what a payment begins with.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self.kind.as_str(), "CHARGE" | "AUTHORIZE")
+    }
+
+    /// What was taken of an opening.
+    pub(super) fn taken(&self) -> i64 {
+        match (self.succeeded, self.kind.as_str()) {
+            (true, "CHARGE") => self.amount,
+            (true, "AUTHORIZE") => self.captured,
+            _ => 0,
+        }
+    }
 }
 
 /// A reservation or a shipment.
@@ -94,6 +120,7 @@ pub(super) struct Stock {
     pub(super) sku: String,
     pub(super) on_hand: i64,
     pub(super) reserved: i64,
+    pub(super) unstocked: bool,
 }
 
 pub(super) struct Facts {
@@ -104,17 +131,20 @@ pub(super) struct Facts {
     pub(super) timelines: HashMap<Uuid, Vec<(i32, String)>>,
     /// How often OrderCreated was said, by key.
     pub(super) announced: HashMap<String, i64>,
-    /// State by order.
+    pub(super) refunds: Vec<Refund>,
+    /// State by order, of the sagas that settle one.
     pub(super) sagas: HashMap<Uuid, String>,
+    /// State by id, of the sagas of refunds.
+    pub(super) refund_sagas: HashMap<Uuid, String>,
     pub(super) payments: Vec<Payment>,
-    /// State by id.
-    pub(super) refunds: HashMap<Uuid, String>,
+    /// Amount and state by id, as payment has them: the order's and those of undos.
+    pub(super) paid_back: HashMap<Uuid, (i64, String)>,
     pub(super) ledger: Vec<Transfer>,
     pub(super) statement: Vec<Entry>,
     pub(super) reservations: Vec<Booking>,
     pub(super) stock: Vec<Stock>,
-    /// What was counted by hand, by SKU, in order.
-    pub(super) counted: HashMap<String, Vec<i64>>,
+    /// Pieces on hand and reserved by SKU, as the journal has them.
+    pub(super) journal: HashMap<String, (i64, i64)>,
     pub(super) shipments: Vec<Booking>,
     /// Kinds by order.
     pub(super) notifications: HashMap<Uuid, Vec<String>>,
@@ -123,7 +153,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) async fn read(books: &mut Books) -> Self {
         let db = books.of("order");
-        let sql = "select id, status, currency, total, refunded_amount, needs_attention, version from orders";
+        let sql = "select id, status, currency, total, refunded_amount, refund_pending, needs_attention, version from orders";
         let orders: Vec<Order> = all(db, sql).await;
         let sql = "select id, l.sku, l.quantity from orders, unnest(skus, quantities) as l(sku, quantity) order by l.sku";
         let lines: Vec<(Uuid, String, i32)> = all(db, sql).await;
@@ -132,19 +162,25 @@ impl Facts {
         let sql = "select key, count(*) from outbox where type = 'settle.order.v1.OrderCreated' group by key";
         let announced: Vec<(String, i64)> = all(db, sql).await;
 
-        let sagas: Vec<(Uuid, String)> = all(books.of("orchestrator"), "select order_id, state from sagas").await;
+        let refunds = all(db, "select order_id, refund_id, amount, state from order_refunds").await;
+
+        let db = books.of("orchestrator");
+        let sagas: Vec<(Uuid, String)> = all(db, "select order_id, state from sagas where definition <> 'refund'").await;
+        let refund_sagas: Vec<(Uuid, String)> = all(db, "select saga_id, state from sagas where definition = 'refund'").await;
 
         let db = books.of("payment");
         let payments = all(db, "select id, order_id, state, captured, refunded, refund_pending from payments").await;
-        let refunds: Vec<(Uuid, String)> = all(db, "select id, state from refunds").await;
+        let paid_back: Vec<(Uuid, i64, String)> = all(db, "select id, amount, state from refunds").await;
         let ledger = all(db, "select payment_id, debit, credit, amount, currency from ledger_transfers").await;
-        let sql = r#"select key, kind, "of", amount, currency, outcome = 'SUCCEEDED' as succeeded, refunded from statement"#;
+        let sql =
+            r#"select key, kind, "of", amount, currency, outcome = 'SUCCEEDED' as succeeded, captured, refunded from statement"#;
         let statement = all(books.of("provider"), sql).await;
 
         let db = books.of("inventory");
         let reservations = all(db, "select order_id, state, skus, quantities from reservations").await;
-        let stock = all(db, "select sku, on_hand, reserved from stock").await;
-        let counted = counted(db).await;
+        let stock = all(db, "select sku, on_hand, reserved, unstocked from stock").await;
+        let sql = "select sku, sum(on_hand)::bigint, sum(reserved)::bigint from stock_journal group by sku";
+        let journal: Vec<(String, i64, i64)> = all(db, sql).await;
 
         let shipments = all(books.of("shipping"), "select order_id, state, skus, quantities from shipments").await;
         let notifications: Vec<(Uuid, String)> = all(books.of("notification"), "select order_id, kind from notifications").await;
@@ -154,14 +190,16 @@ impl Facts {
             lines: grouped(lines.into_iter().map(|(order, sku, quantity)| (order, (sku, quantity)))),
             timelines: grouped(timelines.into_iter().map(|(order, version, event)| (order, (version, event)))),
             announced: announced.into_iter().collect(),
+            refunds,
             sagas: sagas.into_iter().collect(),
+            refund_sagas: refund_sagas.into_iter().collect(),
             payments,
-            refunds: refunds.into_iter().collect(),
+            paid_back: paid_back.into_iter().map(|(id, amount, state)| (id, (amount, state))).collect(),
             ledger,
             statement,
             reservations,
             stock,
-            counted,
+            journal: journal.into_iter().map(|(sku, on_hand, reserved)| (sku, (on_hand, reserved))).collect(),
             shipments,
             notifications: grouped(notifications.into_iter()),
         }
@@ -185,15 +223,4 @@ fn grouped<K: std::hash::Hash + Eq, V>(rows: impl Iterator<Item = (K, V)>) -> Ha
         groups.entry(key).or_default().push(row);
     }
     groups
-}
-
-async fn counted(db: &mut PgConnection) -> HashMap<String, Vec<i64>> {
-    const ADJUSTED: &str = "settle.inventory.v1.StockAdjusted";
-    let sql = "select type, payload from outbox where topic = 'product.events' order by partition, seq";
-    let said: Vec<(String, Vec<u8>)> = all(db, sql).await;
-    let counted = said.iter().filter(|(name, _)| name == ADJUSTED).map(|(name, payload)| match Message::decode(name, payload) {
-        Some(Ok(Message::StockAdjusted(told))) => (told.sku, told.on_hand),
-        other => panic!("a StockAdjusted reads as {other:?}"),
-    });
-    grouped(counted)
 }

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use contracts::ids;
 use uuid::Uuid;
 
-use super::facts::{End, Entry, Facts, Payment};
+use super::facts::{End, Entry, Facts, Payment, Refund};
 
 const RECEIVABLE: &str = "receivable:";
 
 pub(super) fn check(facts: &Facts) -> Vec<String> {
     let mut found = Vec::new();
     let charges: HashMap<&str, &Entry> =
-        facts.statement.iter().filter(|entry| entry.kind == "CHARGE").map(|entry| (entry.key.as_str(), entry)).collect();
+        facts.statement.iter().filter(|entry| entry.is_opening()).map(|entry| (entry.key.as_str(), entry)).collect();
     known_to_us(facts, &mut found);
     given_back(facts, &charges, &mut found);
     for payment in &facts.payments {
@@ -20,8 +21,49 @@ pub(super) fn check(facts: &Facts) -> Vec<String> {
     let payers: BTreeSet<Uuid> = facts.payments.iter().map(|payment| payment.order_id).collect();
     let unpaid = facts.orders.values().filter(|order| order.end() == End::Confirmed && !payers.contains(&order.id));
     found.extend(unpaid.map(|order| format!("order {} is confirmed and has no payment", order.id)));
+    refunded(facts, &mut found);
     ledger(facts, &mut found);
     found
+}
+
+/// The refunds of an order come to what its row says, and order, saga and payment agree on each.
+fn refunded(facts: &Facts, found: &mut Vec<String>) {
+    let mut sums: BTreeMap<Uuid, i64> = BTreeMap::new();
+    for refund in &facts.refunds {
+        let Refund { order_id, refund_id, amount, state } = refund;
+        let mut note = |text: String| found.push(format!("refund {refund_id} of order {order_id}, {state}: {text}"));
+        let saga = facts.refund_sagas.get(&ids::derive(*refund_id, "refund")).map_or("missing", String::as_str);
+        let paid = facts.paid_back.get(refund_id).map(|(amount, state)| (*amount, state.as_str()));
+        let expected = match state.as_str() {
+            "REFUNDED" => {
+                *sums.entry(*order_id).or_default() += amount;
+                if paid != Some((*amount, "SUCCEEDED")) {
+                    note(format!("{amount} are back, says the order, and payment {paid:?}"));
+                }
+                "DONE"
+            }
+            "REFUSED" => {
+                if paid.is_some_and(|(_, state)| state != "REFUSED") {
+                    note(format!("payment says {paid:?}"));
+                }
+                "UNDONE"
+            }
+            _ => "NEEDS_ATTENTION",
+        };
+        if saga != expected {
+            note(format!("its saga is {saga}"));
+        }
+    }
+    for order in facts.orders.values().filter(|order| order.end() == End::Confirmed) {
+        let sum = sums.remove(&order.id).unwrap_or(0);
+        if order.refunded_amount != sum {
+            found.push(format!("order {} has {} refunded, its refunds come to {sum}", order.id, order.refunded_amount));
+        }
+        if order.refund_pending != 0 && !order.needs_attention {
+            found.push(format!("order {} has {} set aside for refunds still", order.id, order.refund_pending));
+        }
+    }
+    found.extend(sums.keys().map(|id| format!("{id} has refunds and is no confirmed order")));
 }
 
 /// The statement has nothing that our books don't.
@@ -35,7 +77,8 @@ fn known_to_us(facts: &Facts, found: &mut Vec<String>) {
         if entry.kind != "REFUND" {
             continue;
         }
-        let state = entry.key.parse().ok().and_then(|id: Uuid| facts.refunds.get(&id)).map_or("missing", String::as_str);
+        let ours = entry.key.parse().ok().and_then(|id: Uuid| facts.paid_back.get(&id));
+        let state = ours.map_or("missing", |(_, state)| state.as_str());
         let expected = if entry.succeeded { "SUCCEEDED" } else { "REFUSED" };
         // A refund that was refused may be asked for again under the same key.
         if state != expected {
@@ -43,7 +86,7 @@ fn known_to_us(facts: &Facts, found: &mut Vec<String>) {
         }
     }
     let entered: BTreeSet<&str> = facts.statement.iter().map(|entry| entry.key.as_str()).collect();
-    for (id, state) in &facts.refunds {
+    for (id, (_, state)) in &facts.paid_back {
         if state != "REFUSED" && !entered.contains(id.to_string().as_str()) {
             found.push(format!("refund {id} is {state} and not in the statement"));
         }
@@ -58,9 +101,9 @@ fn given_back(facts: &Facts, charges: &HashMap<&str, &Entry>, found: &mut Vec<St
     }
     for (key, charge) in charges {
         let refunds = refunds.get(key).copied().unwrap_or(0);
-        if charge.refunded != refunds || refunds > charge.amount {
-            let Entry { amount, refunded, .. } = charge;
-            found.push(format!("charge {key} of {amount} has given back {refunded}, its refunds come to {refunds}"));
+        let taken = charge.taken();
+        if charge.refunded != refunds || refunds > taken {
+            found.push(format!("charge {key} of {taken} has given back {}, its refunds come to {refunds}", charge.refunded));
         }
     }
 }
@@ -68,7 +111,7 @@ fn given_back(facts: &Facts, charges: &HashMap<&str, &Entry>, found: &mut Vec<St
 fn paid(facts: &Facts, payment: &Payment, charges: &HashMap<&str, &Entry>, found: &mut Vec<String>) {
     let id = payment.id.to_string();
     let charge = charges.get(id.as_str()).filter(|charge| charge.succeeded);
-    let (taken, back) = charge.map_or((0, 0), |charge| (charge.amount, charge.refunded));
+    let (taken, back) = charge.map_or((0, 0), |charge| (charge.taken(), charge.refunded));
     let mut note = |text: String| found.push(format!("payment {id} of order {}: {text}", payment.order_id));
     if (payment.captured, payment.refunded) != (taken, back) {
         note(format!("says taken {} and refunded {}, the statement says {taken} and {back}", payment.captured, payment.refunded));
@@ -79,10 +122,12 @@ fn paid(facts: &Facts, payment: &Payment, charges: &HashMap<&str, &Entry>, found
     let Some(order) = facts.orders.get(&payment.order_id) else { return note("there is no such order".to_owned()) };
     let states: &[&str] = match order.end() {
         End::Confirmed => {
-            if (taken, back) != (order.total, 0) || charge.is_none_or(|charge| charge.currency != order.currency) {
-                note(format!("the order is confirmed at {} {}, taken is {taken}, refunded {back}", order.total, order.currency));
+            let (due, given) = (order.total, order.refunded_amount);
+            if (taken, back) != (due, given) || charge.is_none_or(|charge| charge.currency != order.currency) {
+                let currency = &order.currency;
+                note(format!("the order is confirmed at {due} {currency} less {given}, taken is {taken}, refunded {back}"));
             }
-            &["CAPTURED"]
+            if back == taken { &["REFUNDED"] } else { &["CAPTURED"] }
         }
         End::Undone => {
             if taken != back {
@@ -126,8 +171,8 @@ fn ledger(facts: &Facts, found: &mut Vec<String>) {
     found.extend(moved.keys().map(|id| format!("the ledger knows payment {id}, which there is not")));
 
     let mut net: BTreeMap<&str, i64> = BTreeMap::new();
-    for entry in facts.statement.iter().filter(|entry| entry.kind == "CHARGE" && entry.succeeded) {
-        *net.entry(entry.currency.as_str()).or_default() += entry.amount - entry.refunded;
+    for entry in facts.statement.iter().filter(|entry| entry.is_opening() && entry.succeeded) {
+        *net.entry(entry.currency.as_str()).or_default() += entry.taken() - entry.refunded;
     }
     let currencies: BTreeSet<&str> = accounts.keys().map(|(_, currency)| *currency).chain(net.keys().copied()).collect();
     for currency in currencies {

@@ -14,7 +14,7 @@ const READERS: [(&str, &[&str]); 6] = [
     ("payment", &[topic::PAYMENT_COMMANDS]),
     ("inventory", &[topic::INVENTORY_COMMANDS, topic::ORDER_EVENTS]),
     ("shipping", &[topic::SHIPPING_COMMANDS, topic::ORDER_EVENTS]),
-    ("notification", &[topic::ORDER_EVENTS]),
+    ("notification", &[topic::ORDER_EVENTS, topic::SHIPPING_EVENTS]),
 ];
 
 /// The last record of each stream.

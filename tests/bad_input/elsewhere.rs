@@ -6,10 +6,13 @@ use contracts::{
         inventory_service_client::InventoryServiceClient,
     },
     notification::v1::{ListNotificationsRequest, notification_service_client::NotificationServiceClient},
-    order::v1::{CancelOrderRequest, GetOrderRequest, ListOrdersRequest, OrderStatus, WatchOrderRequest},
+    order::v1::{CancelOrderRequest, GetOrderRequest, ListOrdersRequest, OrderStatus, RefundOrderRequest, WatchOrderRequest},
     payment::v1::{GetPaymentRequest, ListPaymentsRequest, payment_service_client::PaymentServiceClient},
     saga::v1::{DescribeDefinitionRequest, GetSagaRequest, ListSagasRequest, saga_service_client::SagaServiceClient},
-    shipping::v1::{GetShipmentRequest, ListShipmentsRequest, shipping_service_client::ShippingServiceClient},
+    shipping::v1::{
+        GetShipmentRequest, ListShipmentsRequest, MarkDeliveredRequest, MarkDispatchedRequest,
+        shipping_service_client::ShippingServiceClient,
+    },
 };
 use serde_json::json;
 use tonic::{Code, Status};
@@ -37,17 +40,23 @@ async fn asked_about(stage: &Stage, order_id: &str) -> Vec<(&'static str, Status
     let mut orders = stage.orders().await;
     let id = || order_id.to_owned();
     let cancel = CancelOrderRequest { order_id: id(), reason: String::new() };
+    let refund = RefundOrderRequest { order_id: id(), ..Default::default() };
     let watch = WatchOrderRequest { order_id: id(), final_only: false };
+    let dispatched = MarkDispatchedRequest { order_id: id(), ..Default::default() };
+    let delivered = MarkDeliveredRequest { order_id: id() };
     let mut sagas = SagaServiceClient::new(channel.clone());
     let mut payments = PaymentServiceClient::new(channel.clone());
     let mut shipping = ShippingServiceClient::new(channel);
     vec![
         ("GetOrder", orders.get_order(GetOrderRequest { order_id: id() }).await.expect_err("GetOrder")),
         ("CancelOrder", orders.cancel_order(cancel).await.expect_err("CancelOrder")),
+        ("RefundOrder", orders.refund_order(refund).await.expect_err("RefundOrder")),
         ("WatchOrder", orders.watch_order(watch).await.expect_err("WatchOrder")),
-        ("GetSaga", sagas.get_saga(GetSagaRequest { order_id: id() }).await.expect_err("GetSaga")),
+        ("GetSaga", sagas.get_saga(GetSagaRequest { order_id: id(), ..Default::default() }).await.expect_err("GetSaga")),
         ("GetPayment", payments.get_payment(GetPaymentRequest { order_id: id() }).await.expect_err("GetPayment")),
         ("GetShipment", shipping.get_shipment(GetShipmentRequest { order_id: id() }).await.expect_err("GetShipment")),
+        ("MarkDispatched", shipping.mark_dispatched(dispatched).await.expect_err("MarkDispatched")),
+        ("MarkDelivered", shipping.mark_delivered(delivered).await.expect_err("MarkDelivered")),
     ]
 }
 
@@ -68,7 +77,7 @@ fn ids_that_are_none_and_ids_of_nothing() {
         assert_eq!(nothing.code(), Code::NotFound);
 
         let rest = Rest::of(stage);
-        for (method, verb) in [("GET", ""), ("POST", ":cancel"), ("GET", ":watch")] {
+        for (method, verb) in [("GET", ""), ("POST", ":cancel"), ("POST", ":refund"), ("GET", ":watch")] {
             let told = answer(rest.request(method, &format!("/api/v1/orders/nonsense{verb}"))).await;
             assert_eq!((told.status, &told.body["reason"]), (400, &json!("MALFORMED_ID")), "{verb}: {told:?}");
             assert_eq!(told.body["errors"][0]["field"], "orderId", "{verb}");

@@ -51,6 +51,7 @@ fn catalogue(marker: &str) -> Vec<Bad> {
     add("a line beyond int64", "items", "TOTAL_TOO_LARGE", &|r| r.items = vec![item("x", 2, Some(i64::MAX / 2 + 1))]);
     add("a sum beyond int64", "items", "TOTAL_TOO_LARGE", &|r| r.items = vec![item("x", 1, Some(i64::MAX)), item("y", 1, Some(1))]);
     add("a sum beyond int64 with a price of the catalogue", "items", "TOTAL_TOO_LARGE", &|r| {
+        r.currency = "USD".into();
         r.items = vec![item("x", 1, Some(i64::MAX)), item("prod-A", 1, None)];
     });
     add("nothing to pay", "items", "TOTAL_IS_ZERO", &|r| r.items = vec![item("x", 1, Some(0)), item("y", 2, Some(0))]);

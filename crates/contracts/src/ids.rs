@@ -15,6 +15,12 @@ pub fn order_of_key(idempotency_key: &str) -> Uuid {
     derive(ORDERS, idempotency_key)
 }
 
+/// Whether a text may be an idempotency key: up to 255 printable ASCII characters.
+#[must_use]
+pub fn is_key(text: &str) -> bool {
+    text.len() <= 255 && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
 /// Why a text is not an id.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not a UUID")]

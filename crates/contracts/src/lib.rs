@@ -83,5 +83,6 @@ pub mod topic {
         ("shipping.commands.dlq", "shipping"),
         ("order.events.dlq", "shipping"),
         ("order.events.dlq", "notification"),
+        ("shipping.events.dlq", "notification"),
     ];
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use messaging::{Tasks, Totals};
-use opentelemetry::{global, metrics::Counter};
+use opentelemetry::{
+    global,
+    metrics::{Counter, Gauge},
+};
 use tokio::time::{MissedTickBehavior, interval};
 
 const METRICS_EVERY_S: u64 = 10;
@@ -20,6 +23,12 @@ pub static ORDERS_SUBMITTED: Count = Count::new("orders_submitted");
 pub static PAYMENTS_SUCCEEDED: Count = Count::new("payments_succeeded");
 /// Charges that the provider declined. On /metrics `payments_failed_total`.
 pub static PAYMENTS_FAILED: Count = Count::new("payments_failed");
+/// Calls to the provider whose outcome was not known when they ended. On /metrics `provider_calls_unknown_total`.
+pub static PROVIDER_CALLS_UNKNOWN: Count = Count::new("provider_calls_unknown");
+/// Calls to the provider that were made before. On /metrics `provider_calls_retried_total`.
+pub static PROVIDER_CALLS_RETRIED: Count = Count::new("provider_calls_retried");
+/// The breaker before the provider: 0 closed, 1 half open, 2 open. On /metrics `provider_breaker`.
+pub static PROVIDER_BREAKER: Level = Level::new("provider_breaker");
 
 /// A counter that both /metrics and the log show. Counted after the commit.
 pub struct Count {
@@ -43,10 +52,26 @@ impl Count {
     }
 }
 
+/// A value that /metrics shows as it stands.
+pub struct Level {
+    name: &'static str,
+    meter: OnceLock<Gauge<u64>>,
+}
+
+impl Level {
+    const fn new(name: &'static str) -> Self {
+        Self { name, meter: OnceLock::new() }
+    }
+
+    pub fn set(&self, value: u64) {
+        self.meter.get_or_init(|| global::meter("settle").u64_gauge(self.name).build()).record(value, &[]);
+    }
+}
+
 /// Writes the METRICS lines of this process, until the stop.
 pub async fn report(tasks: Tasks) {
     // So that /metrics shows them before there is anything to count.
-    for count in [&ORDERS_SUBMITTED, &PAYMENTS_SUCCEEDED, &PAYMENTS_FAILED] {
+    for count in [&ORDERS_SUBMITTED, &PAYMENTS_SUCCEEDED, &PAYMENTS_FAILED, &PROVIDER_CALLS_UNKNOWN, &PROVIDER_CALLS_RETRIED] {
         count.add(0);
     }
     let mut every = interval(Duration::from_secs(METRICS_EVERY_S));

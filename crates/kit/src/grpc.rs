@@ -34,6 +34,32 @@ pub fn refused(reason: &'static str, text: impl std::fmt::Display) -> Status {
     reasoned(Code::FailedPrecondition, reason, text.to_string())
 }
 
+/// FAILED_PRECONDITION of one field, with what a program wants to know of it.
+#[must_use]
+pub fn refused_field<const N: usize>(field: &str, description: &str, reason: &'static str, facts: [(&str, String); N]) -> Status {
+    let mut details = ErrorDetails::with_bad_request_violation(field, description);
+    details.set_error_info(reason, DOMAIN, facts.map(|(name, fact)| (name.to_owned(), fact)));
+    Status::with_error_details(Code::FailedPrecondition, format!("{field}: {description}"), details)
+}
+
+/// ABORTED: what was decided on is not so any more.
+#[must_use]
+pub fn aborted(reason: &'static str, text: impl std::fmt::Display) -> Status {
+    reasoned(Code::Aborted, reason, text.to_string())
+}
+
+/// UNAVAILABLE: somebody who is needed does not answer; asking again is safe.
+#[must_use]
+pub fn unavailable(reason: &'static str, text: impl std::fmt::Display) -> Status {
+    reasoned(Code::Unavailable, reason, text.to_string())
+}
+
+/// UNAUTHENTICATED: whoever asks is not believed.
+#[must_use]
+pub fn unauthenticated(reason: &'static str, text: impl std::fmt::Display) -> Status {
+    reasoned(Code::Unauthenticated, reason, text.to_string())
+}
+
 #[must_use]
 pub fn already_exists(reason: &'static str, text: impl std::fmt::Display) -> Status {
     reasoned(Code::AlreadyExists, reason, text.to_string())

@@ -37,9 +37,24 @@ pub const TABLE: &[Setting] = &[
     secret("SETTLE_NOTIFICATION_DATABASE_URL", "", "postgres://…"),
     secret("SETTLE_PROVIDER_DATABASE_URL", "", "postgres://… of the sandbox provider's statement"),
     setting("SETTLE_ORDER_GRPC_URL", "", "where the gateway finds the order service; empty: in this process"),
+    setting("SETTLE_PAYMENT_GRPC_URL", "", "where the gateway takes the provider's webhooks; empty: in this process"),
+    setting("SETTLE_CHECKOUT", "checkout", "the saga that settles new orders: checkout or checkout-reserve-first"),
     setting("SETTLE_DATABASE_CONNECTIONS_MAX", "8", "connections a service holds at most"),
     setting("SETTLE_DRAIN_MS", "8000", "time to finish what is in flight at a stop"),
+    setting("SETTLE_PROVIDER_URL", "", "http://… of a payment provider in another process; empty: the sandbox in this one"),
+    setting("SETTLE_PROVIDER_CALLS_MAX", "256", "calls under way at the provider"),
+    setting("SETTLE_PROVIDER_TIMEOUT_MS", "2000", "how long a call to the provider may take before its outcome counts as unknown"),
+    setting("SETTLE_PROVIDER_RETRY_MS_MAX", "30000", "longest pause before an unknown outcome is looked at again"),
+    setting("SETTLE_PROVIDER_KEY_WINDOW_S", "86400", "how long the provider keeps our keys; an older one is only asked about"),
+    setting("SETTLE_SANDBOX_ADDR", "127.0.0.1:8082", "`settle sandbox-provider` listens here"),
     setting("SETTLE_SANDBOX_DELAY_MS", "0", "how long the sandbox provider takes to answer"),
+    setting("SETTLE_SANDBOX_CHAOS", "", "how often the sandbox provider misbehaves, such as seed=7,decline=0.02,silent=0.01"),
+    setting(
+        "SETTLE_WEBHOOK_URL",
+        "",
+        "where the sandbox provider sends its webhooks; empty: to the gateway in this process, if any",
+    ),
+    secret("SETTLE_WEBHOOK_SECRET", "", "signs webhooks; the new one and the old one with a comma between them are both good"),
     setting("SETTLE_BATCH_ROWS_MAX", "1024", "inputs in one transaction"),
     setting("SETTLE_QUEUE_ROWS_MAX", "4096", "calls, and records, that wait for the next transaction; more calls are refused"),
     setting("SETTLE_QUEUE_AGE_MS_MAX", "5000", "calls are refused while one has waited longer than this"),
@@ -80,12 +95,48 @@ pub struct Settings {
     pub http_addr: String,
     pub admin_addr: String,
     pub order_grpc_url: Option<String>,
+    pub payment_grpc_url: Option<String>,
+    /// Name of the saga definition that settles new orders.
+    pub checkout: &'static str,
     pub database_connections_max: u32,
     /// Of every runner in the process.
     pub limits: Limits,
     pub drain_ms: u64,
+    /// A provider in another process.
+    pub provider_url: Option<String>,
+    pub provider_limits: ProviderLimits,
+    pub sandbox_addr: String,
     /// What the sandbox provider takes to answer.
     pub sandbox_delay_ms: u64,
+    /// As it was given: the sandbox reads it.
+    pub sandbox_chaos: Option<String>,
+    pub webhook_url: Option<String>,
+    pub webhook_secret: Option<Secret>,
+}
+
+/// The bounds of calls to the payment provider.
+#[derive(Clone, Copy, Debug)]
+pub struct ProviderLimits {
+    pub calls_max: usize,
+    pub timeout_ms: u64,
+    pub retry_ms_max: u64,
+    pub key_window_s: i64,
+}
+
+impl Default for ProviderLimits {
+    fn default() -> Self {
+        Self { calls_max: 256, timeout_ms: 2_000, retry_ms_max: 30_000, key_window_s: 86_400 }
+    }
+}
+
+/// A value that no log shows.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(set)")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,10 +187,23 @@ impl Settings {
             http_addr: or_default("SETTLE_HTTP_ADDR")?,
             admin_addr: or_default("SETTLE_ADMIN_ADDR")?,
             order_grpc_url: value("SETTLE_ORDER_GRPC_URL")?,
+            payment_grpc_url: value("SETTLE_PAYMENT_GRPC_URL")?,
+            checkout: one_of("SETTLE_CHECKOUT", &["checkout", "checkout-reserve-first"])?,
             database_connections_max: number("SETTLE_DATABASE_CONNECTIONS_MAX", 4..=256)?,
             limits: limits()?,
             drain_ms: number("SETTLE_DRAIN_MS", 100..=600_000)?,
+            provider_url: value("SETTLE_PROVIDER_URL")?,
+            provider_limits: ProviderLimits {
+                calls_max: number("SETTLE_PROVIDER_CALLS_MAX", 1..=4_096)?,
+                timeout_ms: number("SETTLE_PROVIDER_TIMEOUT_MS", 10..=60_000)?,
+                retry_ms_max: number("SETTLE_PROVIDER_RETRY_MS_MAX", 1..=3_600_000)?,
+                key_window_s: number("SETTLE_PROVIDER_KEY_WINDOW_S", 1..=315_360_000)?,
+            },
+            sandbox_addr: or_default("SETTLE_SANDBOX_ADDR")?,
             sandbox_delay_ms: number("SETTLE_SANDBOX_DELAY_MS", 0..=60_000)?,
+            sandbox_chaos: value("SETTLE_SANDBOX_CHAOS")?,
+            webhook_url: value("SETTLE_WEBHOOK_URL")?,
+            webhook_secret: value("SETTLE_WEBHOOK_SECRET")?.map(Secret),
         })
     }
 }
@@ -190,6 +254,15 @@ fn or_default(name: &'static str) -> Result<String, Error> {
     Ok(value(name)?.unwrap_or_else(|| default.to_owned()))
 }
 
+fn one_of(name: &'static str, known: &[&'static str]) -> Result<&'static str, Error> {
+    let text = or_default(name)?;
+    known.iter().find(|known| **known == text).copied().ok_or_else(|| Error::Bad {
+        name,
+        value: text,
+        problem: format!("is none of {}", known.join(", ")),
+    })
+}
+
 fn number<N>(name: &'static str, range: std::ops::RangeInclusive<N>) -> Result<N, Error>
 where
     N: std::str::FromStr + PartialOrd + std::fmt::Display,
@@ -206,10 +279,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_the_bounds_of_messaging() {
+    fn the_table_has_the_bounds_of_messaging_and_of_the_provider() {
         let default = |name: &str| TABLE.iter().find(|setting| setting.name == name).map(|setting| setting.default.to_owned());
-        let limits = Limits::default();
+        let (limits, provider) = (Limits::default(), ProviderLimits::default());
         for (name, value) in [
+            ("SETTLE_PROVIDER_CALLS_MAX", provider.calls_max.to_string()),
+            ("SETTLE_PROVIDER_TIMEOUT_MS", provider.timeout_ms.to_string()),
+            ("SETTLE_PROVIDER_RETRY_MS_MAX", provider.retry_ms_max.to_string()),
+            ("SETTLE_PROVIDER_KEY_WINDOW_S", provider.key_window_s.to_string()),
             ("SETTLE_BATCH_ROWS_MAX", limits.batch_rows_max.to_string()),
             ("SETTLE_QUEUE_ROWS_MAX", limits.queue_rows_max.to_string()),
             ("SETTLE_QUEUE_AGE_MS_MAX", limits.queue_age_ms_max.to_string()),

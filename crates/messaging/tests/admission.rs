@@ -83,6 +83,35 @@ async fn o06_new_work_is_refused_while_a_reader_is_behind(on: On) {
     pair.close().await;
 }
 
+on_buses!(what_a_reader_has_before_it_is_told: postgres);
+
+async fn what_a_reader_has_before_it_is_told(on: On) {
+    let pair = Pair::new(on).await;
+    let bus = pair.bus(on).await;
+    let publisher = pair.publisher(&bus).await;
+    for n in 1..=3 {
+        pair.say(&publisher.runner, "a", n, "ok").await;
+    }
+    let unread = async || messaging::outbox::unread(&mut pair.publisher.acquire().await.unwrap()).await.unwrap();
+    assert!(unread().await.is_empty(), "nobody reads");
+
+    let partition = messaging::partition_of("a", crate::fixture::PARTITIONS);
+    let mut since = None;
+    for seq in 0..3 {
+        guards::report(&pair.publisher, "slow", pair.notes, partition, seq).await;
+        let found = unread().await;
+        let [one] = &found[..] else { panic!("{found:?}") };
+        assert_eq!((one.group.as_str(), one.stream.topic.as_str(), one.stream.partition), ("slow", pair.notes, partition));
+        assert!(since.is_none_or(|before| before < one.since), "the next is younger");
+        since = Some(one.since);
+    }
+    guards::report(&pair.publisher, "slow", pair.notes, partition, 3).await;
+    assert!(unread().await.is_empty(), "all is read");
+    guards::forget(&pair.publisher, "slow").await;
+    publisher.stop().await;
+    pair.close().await;
+}
+
 on_buses!(no_batch_is_larger_than_its_bound: postgres);
 
 async fn no_batch_is_larger_than_its_bound(on: On) {

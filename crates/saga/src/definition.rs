@@ -11,7 +11,7 @@ pub struct Definition {
     pub steps: &'static [Step],
     /// The command that ends a saga whose steps are all undone.
     pub close: &'static str,
-    /// How often, in all its life, a saga may ask again before it needs a person.
+    /// How often, in all its life or since an operator's last retry, a saga may ask again before it needs a person.
     pub resends_max: u8,
 }
 

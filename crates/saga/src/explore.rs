@@ -1,259 +1,255 @@
 //! The model checker: every state a saga can get into, over the very [`next()`](crate::next()) that runs in production.
 //!
-//! A [`Model`] is a definition, a `next`, and participants of which each may accept, refuse or fall silent, with or without the
-//! effect. The network is a set: whatever was sent may arrive late, in any order and any number of times. The customer may
-//! cancel and a deadline pass at any moment. [`explore`] walks all of it breadth first, so a [`Counterexample`] has the
+//! A model is a definition, a [`Role`] for each of its steps, and [`Bounds`]. Participants keep their answer in the row of the
+//! effect and say it again; an undo that comes first leaves a mark; money has a provider behind it, which may decline, answer
+//! too late, never, or after its key is forgotten. [`explore()`] walks all of it breadth first, so a [`Counterexample`] has the
 //! shortest path there is.
 //!
-//! It proves what it models and no more: an attempt is always the first, and operators do nothing.
+//! - **Messages** are a set that only grows: any of it may arrive late, out of order, again, or never. A runner that crashes is
+//!   among this: where an input's progress, the new state and its messages are one transaction, a crash before it is an input that
+//!   arrives later, and a crash after it one that arrives again. Only the attempts of one command keep their order, as the messages
+//!   of one key do in a stream.
+//! - **Calls to the provider** are outside of any transaction: they are done there and not written down here, until they are made
+//!   again with the same key. They may be refused, and one of them a saga may stay unknown until after its key is forgotten.
+//! - **Failures that pass** change nothing, so they are no step: whoever failed tries again.
+//! - **Participants** may refuse, though never to put pieces back, and hear the same again for the same command. What is set aside
+//!   or held is kept by the command that asked for it: another attempt makes it once more.
+//! - **The customer** may cancel at any moment; the order's own row decides between that, the confirmation and the close.
+//! - **The clock** lets a deadline pass at any moment. **A person** may retry, skip, pause and resume whenever it is allowed, and
+//!   discard the close.
+//!
+//! Each state is held against the properties:
+//!
+//! - **I1**: an order is captured at most once.
+//! - **I2**: refunds never exceed captures; what did not come off has all its money back, once, unless a person took it in hand.
+//! - **I3**: stock is never negative, and none is reserved under an order that failed.
+//! - **I6**: the order goes from status to status as published, and none follows an end.
+//! - **I7**: the ledger is balanced, and revenue is what was captured less what was refunded.
+//! - A saga ends done with every effect, undone and clean, or stuck and listed for a reason, where a person can act. Where all is
+//!   heard and no call is open it has ended so; where nothing is heard, deadlines alone bring it there. Without a person it never
+//!   stands where it stood before, so nothing runs in circles.
+//!
+//! It proves what it models and no more. [`Bug`]s can be planted to see that it would notice.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fmt,
-};
+use std::fmt;
 
-use crate::{Cause, Command, Definition, Input, Phase, Progress, State, StepState};
+use crate::{Command, Definition, Input, Operation, Progress, StepState, Undo};
 
+mod diagram;
+mod hash;
+mod money;
+mod properties;
+mod rows;
+mod sagas;
+mod spent;
+mod walk;
+mod wires;
 mod world;
 
-use world::{Effect, Event, Order, Wire, World};
+pub use diagram::{Counterexample, Happening};
 
-/// More states than this are taken for a model that never ends.
-const STATES_MAX: usize = 1_000_000;
-
-/// What is explored.
-#[derive(Clone, Copy, Debug)]
-pub struct Model {
-    /// The saga.
-    pub definition: Definition,
-    /// Production's, unless somebody wants to see what a wrong one leads to.
-    pub next: fn(&Definition, Progress, Input) -> (Progress, Vec<Command>),
-    /// What may be relied on.
-    pub participants: Participants,
-}
-
-/// The promises of participants. Each can be broken, to see what it is good for.
+/// What a step does in the model. The order's own row, which ends what is undone, needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Participants {
-    /// An undo that arrives before its command leaves a mark, which refuses the command.
-    pub leave_marks: bool,
-    /// The same command gets the same answer and has its effect once.
-    pub keep_answers: bool,
+pub enum Role {
+    /// Takes the money of the order, at once. Its undo gives back what was taken.
+    Charge,
+    /// Sets the money aside. Its undo lets it go, or gives back what was captured since.
+    Authorize,
+    /// Takes what is set aside. Its undo gives it back.
+    Capture,
+    /// Gives money back that was taken before the saga began. The pivot: the provider decides it.
+    GiveBack,
+    /// Sets pieces aside. Its undo puts them back.
+    Reserve,
+    /// Any other effect that is there or not, a shipment for example.
+    Hold,
+    /// The pivot that the order's own row decides: confirmed, unless a cancel came first.
+    Decide,
+    /// Writes down what came of it, behind the pivot.
+    Record,
 }
 
-impl Model {
-    /// Participants that keep their promises.
-    #[must_use]
-    pub fn new(definition: Definition) -> Self {
-        Self { definition, next: crate::next, participants: Participants { leave_marks: true, keep_answers: true } }
+impl Role {
+    fn is_money(self) -> bool {
+        matches!(self, Self::Charge | Self::Authorize | Self::Capture | Self::GiveBack)
+    }
+
+    fn fits(self, undo: Undo) -> bool {
+        match self {
+            Self::Charge | Self::Authorize | Self::Capture | Self::Reserve => matches!(undo, Undo::By(_)),
+            Self::Hold => matches!(undo, Undo::By(_) | Undo::None(_)),
+            Self::GiveBack | Self::Decide => undo == Undo::Pivot,
+            Self::Record => undo == Undo::Retriable,
+        }
     }
 }
 
-/// Every state was visited and every property holds.
+/// What keeps a model finite. More of each means more states, about ten times as many for one more operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// How often a saga asks again by itself; stands in for [`Definition::resends_max`].
+    pub resends_max: u8,
+    /// Operations of a person on one saga, of all kinds together.
+    pub operations_max: u8,
+    /// More states than this are taken for a model without an end.
+    pub states_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { resends_max: 1, operations_max: 2, states_max: 5_000_000 }
+    }
+}
+
+/// Known ways to get it wrong, planted in the model to show that it sees them. Nothing else can be told to do any of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// An undo that comes before its command leaves no mark.
+    NoMark,
+    /// An answer is taken for one to whatever its step waits for, whichever command it names.
+    AnswerByStep,
+    /// A handler draws a new id for the effect each time a command arrives.
+    FreshIdInHandler,
+    /// A call whose answer was lost is made again with a new key.
+    FreshProviderKey,
+    /// A cancel looks at the order and then writes, without another look.
+    BlindCancel,
+    /// A retry asks a step that has no answer as a new attempt.
+    FreshAttempt,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::NoMark, Self::AnswerByStep, Self::FreshIdInHandler, Self::FreshProviderKey, Self::BlindCancel, Self::FreshAttempt];
+}
+
+/// What an exploration came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// How many there are.
-    pub states: usize,
+    /// How many there are within the bounds; those found so far, if there is a violation.
+    pub states: u64,
     /// Ways from one to another.
-    pub transitions: usize,
-    /// Rare things that must be possible, and in how many states they are. A zero means that the model did not test what it should.
-    pub sometimes: Vec<(&'static str, usize)>,
+    pub transitions: u64,
+    /// Rare things that must be possible, and how many states were first found that way: 1 where each was found another way before.
+    /// A zero means that the model did not test what it should.
+    pub reached: Vec<(&'static str, u64)>,
+    /// The shortest way to break a property, if there is one.
+    pub violation: Option<Counterexample>,
 }
 
-/// The shortest way to break a property.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Counterexample {
-    /// The property.
-    pub broken: &'static str,
-    /// What happened, from the start.
-    pub path: Vec<String>,
-    /// Where it ends.
-    pub world: String,
+impl Report {
+    /// Every state was visited, every property holds, and everything that must be possible is.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.violation.is_none() && self.never_reached().is_empty()
+    }
+
+    /// What should have been possible and is not.
+    #[must_use]
+    pub fn never_reached(&self) -> Vec<&'static str> {
+        self.reached.iter().filter(|(_, times)| *times == 0).map(|(name, _)| *name).collect()
+    }
 }
 
-impl fmt::Display for Counterexample {
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "broken: {}", self.broken)?;
-        for (at, event) in self.path.iter().enumerate() {
-            writeln!(f, "{:3}. {event}", at + 1)?;
+        writeln!(f, "{} states, {} transitions", self.states, self.transitions)?;
+        for (name, times) in &self.reached {
+            writeln!(f, "{times:>10}  {name}")?;
         }
-        write!(f, "then: {}", self.world)
+        match &self.violation {
+            Some(counterexample) => write!(f, "{counterexample}"),
+            None => Ok(()),
+        }
     }
 }
 
-type Check = fn(&Definition, &World) -> bool;
-
-/// What holds in every state, however late a message may still arrive.
-const ALWAYS: &[(&str, Check)] = &[
-    ("an order is never both confirmed and closed", |_, world| world.order != Order::Both),
-    ("an effect is taken at most once and given back at most once", |_, world| {
-        world.participants.iter().all(|participant| participant.taken <= 1 && participant.given_back <= 1)
-    }),
-    ("what is given back was taken", |_, world| {
-        world.participants.iter().all(|participant| participant.given_back <= participant.taken)
-    }),
-    ("a saga that is done holds every effect", |definition, world| {
-        world.saga.phase != Phase::Done || steps_with_effect(definition).all(|step| world.participants[step].is_held())
-    }),
-    ("a saga that is done has its order confirmed", |definition, world| {
-        world.saga.phase != Phase::Done || definition.pivot().is_none() || world.order == Order::Confirmed
-    }),
-    ("a saga that is undone holds nothing and has its order closed", |definition, world| {
-        world.saga.phase != Phase::Undone || (holds_nothing(definition, world) && world.order == Order::Closed)
-    }),
-    ("a confirmed order holds every effect before the pivot", |definition, world| {
-        world.order != Order::Confirmed
-            || steps_with_effect(definition)
-                .filter(|step| Some(*step) < definition.pivot())
-                .all(|step| world.participants[step].is_held())
-    }),
-];
-
-const COMES_TO_REST: &str = "where nothing can happen any more, the saga is done, undone, or listed for a person";
-const CAN_SETTLE: &str = "from everywhere the saga can still get done, undone, or listed for a person";
-const IS_FINITE: &str = "the model has an end";
-
-/// What must be possible.
-const SOMETIMES: &[(&str, Check)] = &[
-    ("done", |_, world| world.saga.phase == Phase::Done),
-    ("undone after a refusal", |_, world| {
-        world.saga.phase == Phase::Undone && matches!(world.saga.cause, Some(Cause::Refused { .. }))
-    }),
-    ("undone after a cancel", |_, world| world.saga.phase == Phase::Undone && world.saga.cause == Some(Cause::Cancelled)),
-    ("needs attention: an undo is refused", |_, world| {
-        is_listed(world) && world.saga.steps.iter().any(|stand| stand.state == StepState::UndoRefused)
-    }),
-    ("needs attention: nobody answers", |_, world| is_listed(world) && world.saga.asked().is_some()),
-    ("asked again", |_, world| world.saga.resent > 0),
-    ("an undo came before its command", |_, world| {
-        world.participants.iter().any(|participant| participant.effect == Effect::Marked)
-    }),
-    ("a mark refused a command", |_, world| {
-        world.participants.iter().enumerate().any(|(step, participant)| {
-            participant.effect == Effect::Marked && world.network.contains(&Wire::refused(Command::Do { step, attempt: 1 }))
-        })
-    }),
-    ("an answer that comes too late", |_, world| {
-        world.saga.phase == Phase::Undone
-            && (0..world.saga.steps.len()).any(|step| world.network.contains(&Wire::done(Command::Do { step, attempt: 1 })))
-    }),
-    ("the cancel came while the pivot was asked", |definition, world| {
-        let pivot = definition.pivot().and_then(|pivot| world.saga.steps.get(pivot));
-        world.saga.cause == Some(Cause::Cancelled) && pivot.is_some_and(|pivot| pivot.state == StepState::Refused)
-    }),
-];
-
-/// Visits every state there is.
-///
-/// # Errors
-/// The shortest way to a state that breaks a property.
-pub fn explore(model: &Model) -> Result<Report, Counterexample> {
-    let mut graph = Graph::default();
-    let mut todo = VecDeque::from([graph.add(World::new(&model.definition), None)]);
-    let mut transitions = 0;
-    while let Some(at) = todo.pop_front() {
-        let world = graph.worlds[at].clone();
-        if let Some(&(broken, _)) = ALWAYS.iter().find(|(_, holds)| !holds(&model.definition, &world)) {
-            return Err(graph.path_to(at, broken, model));
-        }
-        let mut at_rest = true;
-        for (event, after) in world.successors(model) {
-            if after == world {
-                continue;
-            }
-            at_rest = false;
-            transitions += 1;
-            let (to, new) = match graph.index.get(&after).copied() {
-                Some(to) => (to, false),
-                None => (graph.add(after, Some((at, event))), true),
-            };
-            graph.before[to].push(at);
-            if new {
-                todo.push_back(to);
-            }
-        }
-        if at_rest && !is_settled(&world) {
-            return Err(graph.path_to(at, COMES_TO_REST, model));
-        }
-        if graph.worlds.len() > STATES_MAX {
-            return Err(graph.path_to(at, IS_FINITE, model));
-        }
-    }
-    if let Some(lost) = graph.first_that_cannot_settle() {
-        return Err(graph.path_to(lost, CAN_SETTLE, model));
-    }
-    let count = |check: &Check| graph.worlds.iter().filter(|world| check(&model.definition, world)).count();
-    let mut sometimes: Vec<_> = SOMETIMES.iter().map(|(name, check)| (*name, count(check))).collect();
-    sometimes.push(("a late answer moved a listed saga on", graph.count_edges(|from, to| is_listed(from) && !is_listed(to))));
-    Ok(Report { states: graph.worlds.len(), transitions, sometimes })
+/// Visits every state there is. `roles` has one a step, in the order of the definition.
+#[must_use]
+pub fn explore(definition: &Definition, roles: &[Role], bounds: &Bounds) -> Report {
+    explore_model(definition, roles, bounds, None, None)
 }
 
-/// The states found so far, how each was found first, and all ways into it.
-#[derive(Default)]
-struct Graph {
-    worlds: Vec<World>,
-    index: HashMap<World, usize>,
-    found: Vec<Option<(usize, Event)>>,
-    before: Vec<Vec<usize>>,
+/// The same with a bug planted, to see what it leads to.
+#[must_use]
+pub fn explore_with(definition: &Definition, roles: &[Role], bounds: &Bounds, bug: Bug) -> Report {
+    explore_model(definition, roles, bounds, Some(bug), None)
 }
 
-impl Graph {
-    fn add(&mut self, world: World, found: Option<(usize, Event)>) -> usize {
-        let at = self.worlds.len();
-        self.index.insert(world.clone(), at);
-        self.worlds.push(world);
-        self.found.push(found);
-        self.before.push(Vec::new());
-        at
-    }
+type Next = fn(&Definition, Progress, Input) -> (Progress, Vec<Command>);
 
-    fn path_to(&self, mut at: usize, broken: &'static str, model: &Model) -> Counterexample {
-        let world = self.worlds[at].describe(&model.definition);
-        let mut path = Vec::new();
-        while let Some((before, event)) = self.found[at] {
-            path.push(event.describe(&model.definition));
-            at = before;
+fn explore_model(definition: &Definition, roles: &[Role], bounds: &Bounds, bug: Option<Bug>, wrong: Option<Next>) -> Report {
+    match Model::new(definition, roles, bounds, bug, wrong) {
+        Ok(model) => walk::walk(&model),
+        Err(misfit) => {
+            let violation = Counterexample { property: misfit, path: Vec::new(), end: format!("{roles:?}") };
+            Report { states: 0, transitions: 0, reached: Vec::new(), violation: Some(violation) }
         }
-        path.reverse();
-        Counterexample { broken, path, world }
-    }
-
-    fn first_that_cannot_settle(&self) -> Option<usize> {
-        let mut can: Vec<bool> = self.worlds.iter().map(is_settled).collect();
-        let mut todo: Vec<usize> = (0..can.len()).filter(|at| can[*at]).collect();
-        while let Some(at) = todo.pop() {
-            for before in &self.before[at] {
-                if !can[*before] {
-                    can[*before] = true;
-                    todo.push(*before);
-                }
-            }
-        }
-        can.iter().position(|can| !can)
-    }
-
-    fn count_edges(&self, is: impl Fn(&World, &World) -> bool) -> usize {
-        let into = |to: usize| self.before[to].iter().filter(|from| is(&self.worlds[**from], &self.worlds[to])).count();
-        (0..self.worlds.len()).map(into).sum()
     }
 }
 
-fn is_settled(world: &World) -> bool {
-    world.saga.is_over() || is_listed(world)
+#[derive(Debug)]
+struct Model<'a> {
+    definition: Definition,
+    roles: &'a [Role],
+    bounds: Bounds,
+    bug: Option<Bug>,
+    /// Production's, unless a test wants to see what a wrong one leads to.
+    next: Next,
+    alphabet: wires::Alphabet,
+    pivot: Option<usize>,
+    /// Answers are never spent: to a wrong saga they may still mean something.
+    keeps_all: bool,
 }
 
-fn is_listed(world: &World) -> bool {
-    world.saga.state() == State::NeedsAttention
+impl<'a> Model<'a> {
+    fn new(
+        definition: &Definition,
+        roles: &'a [Role],
+        bounds: &Bounds,
+        bug: Option<Bug>,
+        wrong: Option<Next>,
+    ) -> Result<Self, &'static str> {
+        let steps = definition.steps;
+        let place = |is: Role| roles.iter().position(|role| *role == is);
+        let money = |role: &Role| matches!(role, Role::Charge | Role::Authorize | Role::GiveBack);
+        if steps.len() != roles.len() || steps.len() > world::STEPS_MAX {
+            return Err("each step has a role, and there is room for six of them");
+        }
+        if !steps.iter().zip(roles).all(|(step, role)| role.fits(step.undo)) {
+            return Err("a role fits how its step is undone");
+        }
+        if roles.iter().filter(|role| money(role)).count() > 1
+            || place(Role::Capture).is_some() != place(Role::Authorize).is_some()
+            || place(Role::Capture) < place(Role::Authorize)
+        {
+            return Err("money is taken once: charged, or set aside and then captured");
+        }
+        let alphabet = bounds.operations_max.checked_add(Command::FIRST_ATTEMPT);
+        let alphabet = alphabet.and_then(|attempts| wires::Alphabet::new(steps.len(), attempts));
+        let alphabet = alphabet.ok_or("there is room for so many operations")?;
+        let definition = Definition { resends_max: bounds.resends_max, ..*definition };
+        let keeps_all = wrong.is_some() || bug == Some(Bug::AnswerByStep);
+        let right = if bug == Some(Bug::FreshAttempt) { next_with_fresh_attempts } else { crate::next };
+        let (next, pivot) = (wrong.unwrap_or(right), definition.pivot());
+        Ok(Self { definition, roles, bounds: *bounds, bug, next, alphabet, pivot, keeps_all })
+    }
 }
 
-/// The pivot has no effect of its own: the order is confirmed, or not.
-fn steps_with_effect(definition: &Definition) -> impl Iterator<Item = usize> + use<> {
-    let pivot = definition.pivot();
-    (0..definition.steps.len()).filter(move |step| Some(*step) != pivot)
+/// Production's, with [`Bug::FreshAttempt`].
+fn next_with_fresh_attempts(definition: &Definition, mut progress: Progress, input: Input) -> (Progress, Vec<Command>) {
+    if input == Input::Operator(Operation::Retry) && progress.allows(definition, Operation::Retry) {
+        for stand in progress.steps.iter_mut().filter(|stand| stand.state == StepState::Asked) {
+            stand.attempt += 1;
+        }
+    }
+    crate::next(definition, progress, input)
 }
 
-fn holds_nothing(definition: &Definition, world: &World) -> bool {
-    (0..definition.steps.len()).filter(|step| definition.undo_of(*step).is_some()).all(|step| !world.participants[step].is_held())
+/// Nothing more has to happen, or a person has it in hand.
+fn is_settled(progress: &Progress) -> bool {
+    progress.is_over() || progress.stuck || progress.paused
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ mod progress;
 mod text;
 
 pub use definition::{Definition, Nonsense, Step, StepDraft, Undo, step};
-pub use next::{Answer, Command, Input, next};
+pub use explore::explore;
+pub use next::{Answer, Command, Input, Operation, next};
 pub use picture::mermaid;
 pub use progress::{Cause, Phase, Progress, Stand, State, StepState};
 pub use text::Unreadable;

@@ -11,18 +11,21 @@ pub enum Command {
     Do {
         /// Its place in the definition, from 0.
         step: usize,
-        /// From [`Command::FIRST_ATTEMPT`].
+        /// From [`Command::FIRST_ATTEMPT`]; only the [`Operation::Retry`] of a refusal raises it.
         attempt: u8,
     },
-    /// Undoes the first attempt of the step, whatever became of it.
+    /// Undoes the step, in whatever attempt it was taken and whatever became of it.
     Undo {
         /// Its place in the definition, from 0.
         step: usize,
-        /// From [`Command::FIRST_ATTEMPT`].
+        /// From [`Command::FIRST_ATTEMPT`]; only the [`Operation::Retry`] of a refusal raises it.
         attempt: u8,
     },
     /// Everything is undone: end it.
-    Close,
+    Close {
+        /// From [`Command::FIRST_ATTEMPT`]; only the [`Operation::Retry`] of a refusal raises it.
+        attempt: u8,
+    },
 }
 
 impl Command {
@@ -30,13 +33,15 @@ impl Command {
     pub const FIRST_ATTEMPT: u8 = 1;
 
     /// UUIDv5 of the saga and `step/do|undo/attempt`: the same ask has the same id, after any crash and however often it is sent.
+    /// The close is `close`, then `close/2` and so on.
     #[must_use]
     pub fn id(self, definition: &Definition, saga: Uuid) -> Uuid {
         let name = |step: usize| definition.steps.get(step).map_or("", |step| step.name);
         let text = match self {
             Self::Do { step, attempt } => format!("{}/do/{attempt}", name(step)),
             Self::Undo { step, attempt } => format!("{}/undo/{attempt}", name(step)),
-            Self::Close => "close".to_owned(),
+            Self::Close { attempt: Self::FIRST_ATTEMPT } => "close".to_owned(),
+            Self::Close { attempt } => format!("close/{attempt}"),
         };
         Uuid::new_v5(&saga, text.as_bytes())
     }
@@ -47,15 +52,23 @@ impl Command {
         match self {
             Self::Do { step, .. } => definition.steps.get(step).map_or("", |step| step.command),
             Self::Undo { step, .. } => definition.undo_of(step).unwrap_or(""),
-            Self::Close => definition.close,
+            Self::Close { .. } => definition.close,
         }
     }
 
-    fn with_attempt(self, attempt: u8) -> Self {
+    /// Which attempt it is.
+    #[must_use]
+    pub fn attempt(self) -> u8 {
+        match self {
+            Self::Do { attempt, .. } | Self::Undo { attempt, .. } | Self::Close { attempt } => attempt,
+        }
+    }
+
+    pub(crate) fn with_attempt(self, attempt: u8) -> Self {
         match self {
             Self::Do { step, .. } => Self::Do { step, attempt },
             Self::Undo { step, .. } => Self::Undo { step, attempt },
-            Self::Close => Self::Close,
+            Self::Close { .. } => Self::Close { attempt },
         }
     }
 }
@@ -81,35 +94,58 @@ pub enum Input {
         /// What it says.
         answer: Answer,
     },
+    /// A participant cannot find out what became of a command: a person must look. No answer, but one may still come.
+    Unknown {
+        /// The command: see [`Progress::named`].
+        to: Command,
+    },
     /// Whoever decides the pivot has let a cancel through: the pivot will be refused from now on.
     Cancel,
     /// Nothing was heard for long.
     Deadline,
+    /// A person acts.
+    Operator(Operation),
+}
+
+/// What a person can do to a saga. [`Progress::allows`] tells whether it would change anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Operation {
+    /// Asks again, with a fresh budget of re-sends, what holds the saga up. What was refused is asked as a new attempt, to be
+    /// decided anew: undos, the step behind the pivot, the close. What has no answer is asked with the id it always had: under
+    /// another one it could be done twice, and undone once. Several undos are asked one after the other, the last step first. It
+    /// need not be [`stuck`](Progress::stuck): a person may be quicker than a deadline.
+    Retry,
+    /// Goes on without what the saga is stuck on. A step before the pivot that is not answered: the saga unwinds, and undoes that
+    /// step too, so that what lands later is taken back. Undos that are refused or not answered: a person has settled them by
+    /// hand, and the saga goes on as if they were done. Not the pivot and nothing behind it, nor the close: there is no way
+    /// around those.
+    Skip,
+    /// Asks nothing from now on. Answers are taken in, and the saga moves.
+    Pause,
+    /// Ends a pause: what is asked by now is sent, with the id it always had.
+    Resume,
 }
 
 /// Pure and total: what makes no sense here, or was answered before, changes nothing and asks nothing.
 #[must_use]
 pub fn next(definition: &Definition, progress: Progress, input: Input) -> (Progress, Vec<Command>) {
-    match (progress.phase, input) {
-        (Phase::Forward, Input::Started) if is_untouched(&progress) => advance(progress),
-        (Phase::Forward, Input::Cancel) if !is_past_pivot(definition, &progress) => unwind(definition, progress, Cause::Cancelled),
-        (Phase::Forward | Phase::Unwinding | Phase::Closing, Input::Answer { to, answer }) if progress.asked() == Some(to) => {
-            answered(definition, Progress { stuck: false, ..progress }, to, answer)
-        }
-        (Phase::Forward | Phase::Unwinding | Phase::Closing, Input::Deadline) if !progress.stuck => ask_again(definition, progress),
-        (_, Input::Started | Input::Cancel | Input::Answer { .. } | Input::Deadline) => (progress, Vec::new()),
-    }
+    let (progress, commands) = decide(definition, progress, input);
+    let commands = if progress.paused { Vec::new() } else { commands };
+    (progress, commands)
 }
 
-impl Progress {
-    /// The command that an answer with this id names, if it is `like` in some attempt.
-    #[must_use]
-    pub fn named(&self, definition: &Definition, saga: Uuid, like: Command, id: Uuid) -> Option<Command> {
-        let attempts = match like {
-            Command::Do { step, .. } | Command::Undo { step, .. } => self.steps.get(step)?.attempt,
-            Command::Close => Command::FIRST_ATTEMPT,
-        };
-        (1..=attempts).map(|attempt| like.with_attempt(attempt)).find(|command| command.id(definition, saga) == id)
+fn decide(definition: &Definition, progress: Progress, input: Input) -> (Progress, Vec<Command>) {
+    let forward = progress.phase == Phase::Forward;
+    match input {
+        Input::Started if forward && is_untouched(&progress) => advance(progress),
+        Input::Cancel if forward && !progress.is_past_pivot(definition) => unwind(definition, progress, Cause::Cancelled),
+        Input::Answer { to, answer } if progress.awaits(to, answer) => answered(definition, progress, to, answer),
+        Input::Unknown { to } if progress.hangs_on(to) => (Progress { stuck: true, ..progress }, Vec::new()),
+        Input::Deadline if !progress.stuck && !progress.paused => ask_again(definition, progress),
+        Input::Operator(operation) if progress.allows(definition, operation) => operated(definition, progress, operation),
+        Input::Started | Input::Cancel | Input::Answer { .. } | Input::Unknown { .. } | Input::Deadline | Input::Operator(_) => {
+            (progress, Vec::new())
+        }
     }
 }
 
@@ -117,12 +153,15 @@ fn is_untouched(progress: &Progress) -> bool {
     progress.steps.iter().all(|stand| stand.state == StepState::Waiting)
 }
 
-fn is_past_pivot(definition: &Definition, progress: &Progress) -> bool {
-    let pivot = definition.pivot().and_then(|pivot| progress.steps.get(pivot));
-    pivot.is_some_and(|pivot| pivot.state == StepState::Done)
-}
-
 fn answered(definition: &Definition, mut progress: Progress, to: Command, answer: Answer) -> (Progress, Vec<Command>) {
+    if progress.asked().is_some_and(|asked| asked.with_attempt(to.attempt()) != to) {
+        // An undo that was refused, or waits for its turn, is done after all. What is asked is still asked.
+        if let Command::Undo { step, .. } = to {
+            set(&mut progress, step, StepState::Undone);
+        }
+        return (progress, Vec::new());
+    }
+    progress.stuck = false;
     match (to, answer) {
         (Command::Do { step, .. }, Answer::Done) => {
             set(&mut progress, step, StepState::Done);
@@ -130,7 +169,7 @@ fn answered(definition: &Definition, mut progress: Progress, to: Command, answer
         }
         (Command::Do { step, .. }, Answer::Refused) => {
             set(&mut progress, step, StepState::Refused);
-            if is_past_pivot(definition, &progress) {
+            if progress.is_past_pivot(definition) {
                 return (Progress { stuck: true, ..progress }, Vec::new());
             }
             unwind(definition, progress, Cause::Refused { step })
@@ -143,8 +182,11 @@ fn answered(definition: &Definition, mut progress: Progress, to: Command, answer
             set(&mut progress, step, StepState::UndoRefused);
             undo_next(definition, progress)
         }
-        (Command::Close, Answer::Done) => (Progress { phase: Phase::Undone, ..progress }, Vec::new()),
-        (Command::Close, Answer::Refused) => (Progress { stuck: true, ..progress }, Vec::new()),
+        (Command::Close { .. }, Answer::Done) => (Progress { phase: Phase::Undone, ..progress }, Vec::new()),
+        (Command::Close { .. }, Answer::Refused) => {
+            let reclosed = progress.reclosed.saturating_add(1);
+            (Progress { stuck: true, reclosed, ..progress }, Vec::new())
+        }
     }
 }
 
@@ -175,18 +217,24 @@ fn unwind(definition: &Definition, progress: Progress, cause: Cause) -> (Progres
 }
 
 /// Undoes the last step that is done or may be: an undo covers the unknown, since it is answered even where its command never
-/// arrived. When no step is left, closes; but with a refused undo something is still held, and only a person can say what
-/// becomes of it.
+/// arrived. Undos that wait for their turn go first; they are of later steps. When no step is left, closes; but with a refused
+/// undo something is still held, and only a person can say what becomes of it.
 fn undo_next(definition: &Definition, mut progress: Progress) -> (Progress, Vec<Command>) {
+    if let Some(waits) = progress.asked() {
+        return (progress, vec![waits]);
+    }
     if let Some(step) = (0..progress.steps.len()).rev().find(|step| progress.is_to_undo(definition, *step)) {
-        let attempt = Command::FIRST_ATTEMPT;
+        // Attempts of a step never fall, so that an answer to any of them is still known.
+        let attempt = progress.steps[step].attempt.max(Command::FIRST_ATTEMPT);
         progress.steps[step] = Stand { state: StepState::Undoing, attempt };
         return (progress, vec![Command::Undo { step, attempt }]);
     }
     if progress.steps.iter().any(|stand| stand.state == StepState::UndoRefused) {
         return (Progress { stuck: true, ..progress }, Vec::new());
     }
-    (Progress { phase: Phase::Closing, ..progress }, vec![Command::Close])
+    let progress = Progress { phase: Phase::Closing, ..progress };
+    let close = progress.close();
+    (progress, vec![close])
 }
 
 /// Streams lose nothing, so asking again is a last resort, and bounded.
@@ -196,6 +244,38 @@ fn ask_again(definition: &Definition, progress: Progress) -> (Progress, Vec<Comm
         return (Progress { stuck: true, ..progress }, Vec::new());
     }
     (Progress { resent: progress.resent + 1, ..progress }, vec![asked])
+}
+
+/// Does what [`Progress::allows`].
+fn operated(definition: &Definition, progress: Progress, operation: Operation) -> (Progress, Vec<Command>) {
+    match (operation, progress.phase, progress.asked()) {
+        (Operation::Retry, _, _) => {
+            let progress = retried(progress);
+            let asked = progress.asked();
+            (progress, asked.into_iter().collect())
+        }
+        (Operation::Skip, Phase::Forward, Some(Command::Do { step, .. })) => unwind(definition, progress, Cause::Skipped { step }),
+        (Operation::Skip, _, _) => undo_next(definition, settled_by_hand(progress)),
+        (Operation::Pause, _, _) => (Progress { paused: true, ..progress }, Vec::new()),
+        (Operation::Resume, _, asked) => (Progress { paused: false, ..progress }, asked.into_iter().collect()),
+    }
+}
+
+/// A refused close has its next attempt already.
+fn retried(mut progress: Progress) -> Progress {
+    let state = if progress.phase == Phase::Forward { StepState::Asked } else { StepState::Undoing };
+    for step in progress.refused() {
+        let attempt = progress.steps[step].attempt.saturating_add(1);
+        progress.steps[step] = Stand { state, attempt };
+    }
+    Progress { stuck: false, resent: 0, ..progress }
+}
+
+fn settled_by_hand(mut progress: Progress) -> Progress {
+    for step in progress.held_up_by() {
+        set(&mut progress, step, StepState::Skipped);
+    }
+    Progress { stuck: false, ..progress }
 }
 
 fn set(progress: &mut Progress, step: usize, state: StepState) {

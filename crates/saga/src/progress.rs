@@ -1,6 +1,8 @@
 //! Where a saga stands: small, comparable, and all that has to be kept.
 
-use crate::{Command, Definition};
+use uuid::Uuid;
+
+use crate::{Answer, Command, Definition, Operation};
 
 /// Where one saga stands. Read and written as one line of text: [`Display`](std::fmt::Display) and [`FromStr`](std::str::FromStr).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,8 +15,12 @@ pub struct Progress {
     pub cause: Option<Cause>,
     /// It waits for a person. A late answer still moves it on.
     pub stuck: bool,
-    /// How often it asked again, in all its life.
+    /// It asks nothing until it is resumed. Answers are taken in, and it moves.
+    pub paused: bool,
+    /// How often it asked again by itself, in all its life or since the last [`Operation::Retry`].
     pub resent: u8,
+    /// How often its close was refused: it is asked again as the next attempt.
+    pub reclosed: u8,
 }
 
 /// Where one step stands.
@@ -22,7 +28,7 @@ pub struct Progress {
 pub struct Stand {
     /// What became of it.
     pub state: StepState,
-    /// Of the command asked last, do or undo; 0 before the first.
+    /// Of the command asked last, do or undo; 0 before the first. It never falls: the undo of a second attempt is a second one.
     pub attempt: u8,
 }
 
@@ -37,13 +43,13 @@ pub enum StepState {
     Done,
     /// For good: it has no effect.
     Refused,
-    /// Its undo is asked, not answered.
+    /// Its undo is asked, or asked again as soon as those of later steps are answered.
     Undoing,
     /// Its effect is taken back, or never was.
     Undone,
     /// Its effect is there and stays: a person must act.
     UndoRefused,
-    /// Never asked, and now never will be.
+    /// Never asked, and now never will be. With an attempt: its undo was given up, a person has settled it by hand.
     Skipped,
 }
 
@@ -72,6 +78,11 @@ pub enum Cause {
     },
     /// [`Input::Cancel`](crate::Input::Cancel).
     Cancelled,
+    /// An operator did not wait for this step any longer.
+    Skipped {
+        /// Its place in the definition, from 0.
+        step: usize,
+    },
 }
 
 /// What people are shown.
@@ -112,7 +123,9 @@ impl Progress {
             phase: Phase::Forward,
             cause: None,
             stuck: false,
+            paused: false,
             resent: 0,
+            reclosed: 0,
         }
     }
 
@@ -134,15 +147,118 @@ impl Progress {
         matches!(self.phase, Phase::Done | Phase::Undone)
     }
 
-    /// The command that is asked and not answered; there is never more than one.
+    /// The command that is asked and not answered; there is never more than one. Where several undos are asked again, it is that
+    /// of the last step.
     #[must_use]
     pub fn asked(&self) -> Option<Command> {
-        let of = |state: StepState| self.steps.iter().enumerate().find(|(_, stand)| stand.state == state);
+        let in_state = |state: StepState| move |(_, stand): &(usize, &Stand)| stand.state == state;
+        let mut steps = self.steps.iter().enumerate();
         match self.phase {
-            Phase::Forward => of(StepState::Asked).map(|(step, stand)| Command::Do { step, attempt: stand.attempt }),
-            Phase::Unwinding => of(StepState::Undoing).map(|(step, stand)| Command::Undo { step, attempt: stand.attempt }),
-            Phase::Closing => Some(Command::Close),
+            Phase::Forward => {
+                steps.find(in_state(StepState::Asked)).map(|(step, stand)| Command::Do { step, attempt: stand.attempt })
+            }
+            Phase::Unwinding => {
+                steps.rfind(in_state(StepState::Undoing)).map(|(step, stand)| Command::Undo { step, attempt: stand.attempt })
+            }
+            Phase::Closing => Some(self.close()),
             Phase::Done | Phase::Undone => None,
+        }
+    }
+
+    /// The command that an answer with this id names, if it is `like` in some attempt.
+    #[must_use]
+    pub fn named(&self, definition: &Definition, saga: Uuid, like: Command, id: Uuid) -> Option<Command> {
+        let attempts = self.attempts(like)?;
+        (1..=attempts).map(|attempt| like.with_attempt(attempt)).find(|command| command.id(definition, saga) == id)
+    }
+
+    /// Whether this answer counts: [`next()`](crate::next()) moves on it.
+    ///
+    /// *Done* counts of any attempt, and of what was refused before: however it came about, the effect is the same. *Refused*
+    /// counts of the last attempt alone: an earlier refusal may be the very one that a person has had asked again, and the last
+    /// attempt is answered in any case.
+    #[must_use]
+    pub fn awaits(&self, to: Command, answer: Answer) -> bool {
+        match (answer, to) {
+            (Answer::Refused, _) => self.asked() == Some(to),
+            (Answer::Done, Command::Do { step, .. }) => {
+                self.phase == Phase::Forward && self.was_asked(to) && self.is_held_up_by(step)
+            }
+            (Answer::Done, Command::Undo { step, .. }) => {
+                self.phase == Phase::Unwinding && self.was_asked(to) && self.is_held_up_by(step)
+            }
+            (Answer::Done, Command::Close { .. }) => self.phase == Phase::Closing && self.was_asked(to),
+        }
+    }
+
+    /// Whether the operation would change anything now.
+    #[must_use]
+    pub fn allows(&self, definition: &Definition, operation: Operation) -> bool {
+        match (operation, self.phase) {
+            (_, Phase::Done | Phase::Undone) | (Operation::Skip, Phase::Closing) => false,
+            (Operation::Pause, _) => !self.paused,
+            (Operation::Resume, _) => self.paused,
+            (Operation::Retry, _) => {
+                let refused = self.refused();
+                let has_attempts = self.reclosed < u8::MAX && refused.iter().all(|step| self.steps[*step].attempt < u8::MAX);
+                let asks_again = self.asked().is_some() && (!self.paused || self.stuck || self.resent > 0);
+                has_attempts && (!refused.is_empty() || asks_again)
+            }
+            (Operation::Skip, Phase::Unwinding) => self.stuck && !self.held_up_by().is_empty(),
+            (Operation::Skip, Phase::Forward) => match self.asked() {
+                Some(Command::Do { step, .. }) => self.stuck && definition.pivot() != Some(step) && !self.is_past_pivot(definition),
+                Some(Command::Undo { .. } | Command::Close { .. }) | None => false,
+            },
+        }
+    }
+
+    /// The close, in its attempt of now.
+    pub(crate) fn close(&self) -> Command {
+        Command::Close { attempt: Command::FIRST_ATTEMPT.saturating_add(self.reclosed) }
+    }
+
+    pub(crate) fn is_past_pivot(&self, definition: &Definition) -> bool {
+        let pivot = definition.pivot().and_then(|pivot| self.steps.get(pivot));
+        pivot.is_some_and(|pivot| pivot.state == StepState::Done)
+    }
+
+    /// The steps of which an answer is missing or was not the right one.
+    pub(crate) fn held_up_by(&self) -> Vec<usize> {
+        (0..self.steps.len()).filter(|step| self.is_held_up_by(*step)).collect()
+    }
+
+    /// Of these, those that were refused. Going forward, that is one behind the pivot: any other turns the saga back.
+    pub(crate) fn refused(&self) -> Vec<usize> {
+        let is_refused = |step: &usize| matches!(self.steps[*step].state, StepState::Refused | StepState::UndoRefused);
+        self.held_up_by().into_iter().filter(is_refused).collect()
+    }
+
+    fn is_held_up_by(&self, step: usize) -> bool {
+        let state = self.steps.get(step).map(|stand| stand.state);
+        match self.phase {
+            Phase::Forward => matches!(state, Some(StepState::Asked | StepState::Refused)),
+            Phase::Unwinding => matches!(state, Some(StepState::Undoing | StepState::UndoRefused)),
+            Phase::Closing | Phase::Done | Phase::Undone => false,
+        }
+    }
+
+    /// Whether the answer to what is asked waits for the outcome of this command. That of an undo waits for what it undoes, too.
+    pub(crate) fn hangs_on(&self, command: Command) -> bool {
+        match (self.asked(), command) {
+            (Some(Command::Undo { step: undone, .. }), Command::Do { step, .. }) => undone == step && self.was_asked(command),
+            (asked, _) => asked == Some(command),
+        }
+    }
+
+    fn was_asked(&self, command: Command) -> bool {
+        let attempt = command.attempt();
+        attempt >= Command::FIRST_ATTEMPT && self.attempts(command).is_some_and(|last| attempt <= last)
+    }
+
+    fn attempts(&self, like: Command) -> Option<u8> {
+        match like {
+            Command::Do { step, .. } | Command::Undo { step, .. } => self.steps.get(step).map(|stand| stand.attempt),
+            Command::Close { .. } => Some(self.close().attempt()),
         }
     }
 
@@ -152,26 +268,28 @@ impl Progress {
         held && definition.undo_of(step).is_some()
     }
 
-    /// Commands without an answer yet, in order, if nothing else goes wrong: what is asked, what is still to be asked, and the
-    /// undos that were refused and wait for a person.
+    /// Commands that still have to be done, in order, if nothing else goes wrong: what is asked, what is still to be asked, and what
+    /// was refused and waits for a person. What was skipped or settled by hand is not among them.
     #[must_use]
     pub fn remaining(&self, definition: &Definition) -> Vec<Command> {
         let steps = self.steps.iter().enumerate();
         match self.phase {
             Phase::Forward => steps
-                .filter(|(_, stand)| matches!(stand.state, StepState::Waiting | StepState::Asked))
+                .filter(|(_, stand)| matches!(stand.state, StepState::Waiting | StepState::Asked | StepState::Refused))
                 .map(|(step, stand)| Command::Do { step, attempt: stand.attempt.max(Command::FIRST_ATTEMPT) })
                 .collect(),
             Phase::Unwinding => steps
                 .rev()
                 .filter_map(|(step, stand)| match stand.state {
                     StepState::Undoing | StepState::UndoRefused => Some(Command::Undo { step, attempt: stand.attempt }),
-                    _ if self.is_to_undo(definition, step) => Some(Command::Undo { step, attempt: Command::FIRST_ATTEMPT }),
+                    _ if self.is_to_undo(definition, step) => {
+                        Some(Command::Undo { step, attempt: stand.attempt.max(Command::FIRST_ATTEMPT) })
+                    }
                     _ => None,
                 })
-                .chain([Command::Close])
+                .chain([self.close()])
                 .collect(),
-            Phase::Closing => vec![Command::Close],
+            Phase::Closing => vec![self.close()],
             Phase::Done | Phase::Undone => Vec::new(),
         }
     }

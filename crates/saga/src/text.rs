@@ -46,13 +46,20 @@ impl fmt::Display for Progress {
         match self.cause {
             Some(Cause::Cancelled) => write!(f, " cancelled")?,
             Some(Cause::Refused { step }) => write!(f, " refused={step}")?,
+            Some(Cause::Skipped { step }) => write!(f, " skipped={step}")?,
             None => {}
         }
         if self.stuck {
             write!(f, " stuck")?;
         }
+        if self.paused {
+            write!(f, " paused")?;
+        }
         if self.resent > 0 {
             write!(f, " resent={}", self.resent)?;
+        }
+        if self.reclosed > 0 {
+            write!(f, " reclosed={}", self.reclosed)?;
         }
         Ok(())
     }
@@ -71,16 +78,18 @@ fn read(text: &str) -> Option<Progress> {
     let steps = words.next()?.split(',').map(read_stand).collect::<Option<Vec<_>>>()?;
     let phase = words.next()?;
     let (phase, _) = PHASES.iter().find(|(_, word)| *word == phase)?;
-    let mut progress = Progress { steps, phase: *phase, cause: None, stuck: false, resent: 0 };
+    let mut progress = Progress { steps, phase: *phase, cause: None, stuck: false, paused: false, resent: 0, reclosed: 0 };
+    let steps = progress.steps.len();
+    let place = |step: &str| step.parse().ok().filter(|step| *step < steps);
     for word in words {
         match word.split_once('=') {
             None if word == "cancelled" => progress.cause = Some(Cause::Cancelled),
             None if word == "stuck" => progress.stuck = true,
-            Some(("refused", step)) => {
-                let step = step.parse::<usize>().ok().filter(|step| *step < progress.steps.len())?;
-                progress.cause = Some(Cause::Refused { step });
-            }
+            None if word == "paused" => progress.paused = true,
+            Some(("refused", step)) => progress.cause = Some(Cause::Refused { step: place(step)? }),
+            Some(("skipped", step)) => progress.cause = Some(Cause::Skipped { step: place(step)? }),
             Some(("resent", times)) => progress.resent = times.parse().ok()?,
+            Some(("reclosed", times)) => progress.reclosed = times.parse().ok()?,
             _ => return None,
         }
     }
@@ -101,7 +110,15 @@ mod tests {
     #[test]
     fn a_progress_is_read_as_it_was_written() {
         for (_, word) in PHASES {
-            for extra in ["", " cancelled", " refused=1", " stuck", " cancelled stuck resent=3", " resent=255"] {
+            for extra in [
+                "",
+                " cancelled",
+                " refused=1",
+                " skipped=7 paused",
+                " stuck",
+                " cancelled stuck paused resent=3 reclosed=2",
+                " resent=255",
+            ] {
                 let text = format!("D1,A1,W0,R1,U1,B2,X1,S0 {word}{extra}");
                 let progress: Progress = text.parse().unwrap();
                 assert_eq!(progress.to_string(), text);
@@ -122,6 +139,8 @@ mod tests {
             "D300 forward",
             "D1 forward resent=300",
             "D1 forward refused=1",
+            "D1 forward skipped=1",
+            "D1 forward reclosed=-1",
             "D1 forward later",
             "D1  forward",
         ] {

@@ -115,7 +115,7 @@ fn late() -> Status {
 }
 
 /// Tonic tells a passed deadline as CANCELLED, and a broken connection as any code that HTTP/2 has for it.
-fn plain(status: Status) -> Status {
+pub(crate) fn plain(status: Status) -> Status {
     if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
         late()
     } else if status.source().is_some() {
@@ -125,7 +125,7 @@ fn plain(status: Status) -> Status {
     }
 }
 
-fn request(message: DynamicMessage, trace: &Trace) -> Request<DynamicMessage> {
+pub(crate) fn request<M>(message: M, trace: &Trace) -> Request<M> {
     let mut request = Request::new(message);
     let headers = [("traceparent", &trace.parent), ("tracestate", &trace.state)];
     for (name, value) in headers {

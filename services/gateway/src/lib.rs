@@ -1,14 +1,18 @@
-//! REST for every service whose protos carry `google.api.http`. Nothing here knows an order: routes, names and kinds come from
-//! the descriptors, read once at start.
+//! REST for every service whose protos carry `google.api.http`. Nothing here but `amount.rs` knows an order: routes, names and kinds come
+//! from the descriptors, read once at start.
 //!
 //! What the JSON reader refuses goes no further; what a service refuses comes back as an RFC 9457 problem.
 
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, Result};
-use axum::{Json, Router, routing::get};
+use axum::{
+    Json, Router,
+    routing::{get, post},
+};
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
+mod amount;
 mod grpc;
 mod json;
 pub mod limits;
@@ -20,13 +24,16 @@ mod shape;
 mod sse;
 mod template;
 mod trace;
+mod webhooks;
 
 pub use grpc::Upstreams;
 
-/// All REST routes and `/healthz`. A route to a service that is not among the upstreams answers 501.
+/// All REST routes, `/webhooks/provider` and `/healthz`. A route to a service that is not among the upstreams answers 501.
 pub fn router(upstreams: Upstreams) -> Result<Router> {
+    let webhooks = post(webhooks::receive).fallback(webhooks::other_method).with_state(Arc::new(upstreams.clone()));
     let gateway = Arc::new(rest::Gateway::new(routes::Routes::read(descriptors()?)?, upstreams));
-    Ok(Router::new().route("/healthz", get(healthz)).fallback(rest::serve).with_state(gateway))
+    let router = Router::new().route("/healthz", get(healthz)).route(webhooks::PATH, webhooks);
+    Ok(router.fallback(rest::serve).with_state(gateway))
 }
 
 /// A typed message as REST shows it, for tools that print what they were told.

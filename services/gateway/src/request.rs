@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use prost_reflect::{DynamicMessage, Value};
 
 use crate::{
+    amount,
     json::{Violation, read, strict},
     limits::QUERY_PARAMETERS_MAX,
     problem::Problem,
@@ -44,6 +45,7 @@ fn from_body(shapes: &Shapes, route: &Route, body: &[u8]) -> Result<DynamicMessa
         return Ok(DynamicMessage::new(input.descriptor.clone()));
     }
     let json = strict::parse(body).map_err(Problem::malformed)?;
+    let json = amount::as_line(input.descriptor.full_name(), json, body).map_err(Problem::fields)?;
     let Body::Field(place) = route.body else { return read::message(shapes, route.call.input, json).map_err(Problem::fields) };
     let field = &input.fields[place];
     let mut message = DynamicMessage::new(input.descriptor.clone());
@@ -180,7 +182,7 @@ fn put(shapes: &Shapes, of: MessageRef, message: &mut DynamicMessage, places: &[
 
 #[cfg(test)]
 mod tests {
-    use contracts::order::v1::{CancelOrderRequest, CreateOrderRequest, ListOrdersRequest};
+    use contracts::order::v1::{CancelOrderRequest, CreateOrderRequest, ListOrdersRequest, RefundOrderRequest};
     use http::Method;
     use prost_reflect::DescriptorPool;
 
@@ -268,6 +270,29 @@ mod tests {
         ] {
             assert_eq!(cancel(uri, body).unwrap_err()["errors"][0]["field"], "orderId", "{uri}");
         }
+    }
+
+    #[test]
+    fn an_amount_is_an_order_of_one_line() {
+        let order = create(&[key(b"k")], r#"{"userId":"u","amount":12.50,"currency":"EUR","paymentToken":"t"}"#).unwrap();
+        let line = (order.items[0].sku.as_str(), order.items[0].quantity, order.items[0].unit_price);
+        assert_eq!((line, order.items.len(), order.currency.as_str()), (("AMOUNT", 1, Some(1_250)), 1, "EUR"));
+        assert_eq!((order.customer_id.as_str(), order.payment_token.as_str(), order.idempotency_key.as_str()), ("u", "t", "k"));
+        assert_eq!(create(&[], r#"{"userId":"u","amount":12.505}"#).unwrap_err()["errors"][0]["field"], "amount");
+        assert_eq!(create(&[], r#"{"amount":1,"colour":"red"}"#).unwrap_err()["errors"][0]["field"], "colour");
+        assert_eq!(create(&[], r#"{"amount":1,"amount":2}"#).unwrap_err()["reason"], "MALFORMED_JSON");
+    }
+
+    #[test]
+    fn a_refund_is_a_part_or_all() {
+        let refund = |body: &str| -> RefundOrderRequest {
+            built(Method::POST, "/api/v1/orders/7:refund", &[key(b"k")], body).unwrap().transcode_to().unwrap()
+        };
+        let part = refund(r#"{"amount":"400","reason":"late"}"#);
+        assert_eq!((part.order_id.as_str(), part.amount, part.idempotency_key.as_str()), ("7", Some(400), "k"));
+        assert_eq!(refund("").amount, None);
+        assert_eq!(refund(r#"{"amount":null}"#).amount, None);
+        assert!(built(Method::POST, "/api/v1/orders/7:refund", &[], r#"{"amount":4.00}"#).is_err(), "it is minor units");
     }
 
     #[test]

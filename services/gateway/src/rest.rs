@@ -96,11 +96,16 @@ fn unwritable(error: serde_json::Error) -> Problem {
 
 /// The whole body, within its bounds; JSON if there is any.
 async fn json_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let body = whole(body).await?;
+    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::media_type()) }
+}
+
+/// The whole body, of whatever kind, within its bounds.
+pub(crate) async fn whole(body: Body) -> Result<Bytes, Problem> {
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(Problem::too_large());
     }
-    let body = timeout(Duration::from_millis(BODY_READ_MS), collect(body)).await.map_err(|_| Problem::too_slow())??;
-    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::media_type()) }
+    timeout(Duration::from_millis(BODY_READ_MS), collect(body)).await.map_err(|_| Problem::too_slow())?
 }
 
 async fn collect(body: Body) -> Result<Bytes, Problem> {

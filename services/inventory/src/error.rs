@@ -17,6 +17,12 @@ pub(crate) enum Refusal {
     UnknownSku { sku: String },
     #[error("{reserved} pieces of {sku} are reserved, so {on_hand} on hand are too few")]
     BelowReserved { sku: String, on_hand: i64, reserved: i64 },
+    #[error("{on_hand} pieces of {sku} are more than can be counted")]
+    TooMany { sku: String, on_hand: i64 },
+    #[error("{sku} is not counted")]
+    Unstocked { sku: String },
+    #[error("this idempotency key was used with another request")]
+    KeyReused,
 }
 
 impl Refused for Refusal {
@@ -25,7 +31,11 @@ impl Refused for Refusal {
             Self::NotYet => Verdict::Early,
             Self::Undone | Self::Committed | Self::Unbalanced { .. } => Verdict::Poison,
             // Only callers meet these; they are told.
-            Self::UnknownSku { .. } | Self::BelowReserved { .. } => Verdict::Skip,
+            Self::UnknownSku { .. }
+            | Self::BelowReserved { .. }
+            | Self::TooMany { .. }
+            | Self::Unstocked { .. }
+            | Self::KeyReused => Verdict::Skip,
         }
     }
 }

@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use crate::{
     error::{Refusal, Unreadable},
-    reservation::{self, Ask, Said, State, Stock},
-    store::{self, Book},
+    reservation::{self, Ask, Said, State},
+    stock::{Change, Stock},
+    store::{self, Book, Called, Changed},
 };
 
 /// The one warehouse there is.
@@ -29,16 +30,15 @@ pub(crate) struct Inventory;
 #[derive(Debug)]
 pub(crate) enum Input {
     /// About one reservation of an order.
-    Told {
-        order: Uuid,
-        reservation: Uuid,
-        ask: Ask,
-    },
+    Told { order: Uuid, reservation: Uuid, ask: Ask },
     /// A product as it is to be, its prices in order of currency.
     Upsert(Product),
-    SetStock {
+    /// A person changes what is on hand.
+    Count {
         sku: String,
-        on_hand: i64,
+        change: Change,
+        /// Of a call with an idempotency key: tells the same request from another one.
+        request: Option<String>,
     },
 }
 
@@ -86,7 +86,7 @@ fn reservation_of(command: Uuid) -> Uuid {
 
 impl Handler for Inventory {
     type Input = Input;
-    /// What a SetStock leaves on the shelf; nobody asks for more.
+    /// What a call leaves on the shelf; nobody asks for more.
     type Answer = Option<Stock>;
     type Refusal = Refusal;
     type State = Book;
@@ -112,7 +112,7 @@ impl Handler for Inventory {
             match &asked.input {
                 Input::Told { order, .. } => _ = orders.insert(*order),
                 Input::Upsert(product) => _ = upserted.insert(product.sku.as_str()),
-                Input::SetStock { sku, .. } => _ = skus.insert(sku.as_str()),
+                Input::Count { sku, .. } => _ = skus.insert(sku.as_str()),
             }
         }
         let products = store::products(db, &upserted).await?;
@@ -130,18 +130,20 @@ impl Handler for Inventory {
         let stock = store::stock(db, &skus).await?;
         let calls = batch.iter().filter(|asked| !matches!(asked.input, Input::Told { .. })).map(|asked| asked.id).collect();
         let calls = store::calls(db, calls).await?;
-        Ok(Book { products, reservations, stock, calls })
+        Ok(Book { products, reservations, stock, calls, changes: Vec::new() })
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<Option<Stock>>, Refusal> {
-        let decided = match (&asked.input, book.calls.get(&asked.id)) {
+        let (decided, request) = match (&asked.input, book.calls.get(&asked.id)) {
             (Input::Told { order, reservation, ask }, _) => return settle(book, *order, *reservation, ask),
-            // Its commit was in doubt, and had gone through.
-            (_, Some(answer)) => return Ok(Decision::quiet(*answer)),
-            (Input::Upsert(product), None) => upsert(book, product),
-            (Input::SetStock { sku, on_hand }, None) => set_stock(book, sku, *on_hand)?,
+            // The same key, but not the same request.
+            (Input::Count { request, .. }, Some(called)) if called.request != *request => return Err(Refusal::KeyReused),
+            // Asked again, or its commit was in doubt and had gone through.
+            (_, Some(called)) => return Ok(Decision::quiet(called.answer)),
+            (Input::Upsert(product), None) => (upsert(book, product), None),
+            (Input::Count { sku, change, request }, None) => (count(book, asked, sku, change)?, request.clone()),
         };
-        book.calls.put(asked.id, decided.answer);
+        book.calls.put(asked.id, Called { answer: decided.answer, request });
         Ok(decided)
     }
 
@@ -189,13 +191,15 @@ fn upsert(book: &mut Book, product: &Product) -> Decision<Option<Stock>> {
     Decision::new(None, vec![kit::news(&product.sku, ProductUpserted { sku, name, prices })])
 }
 
-fn set_stock(book: &mut Book, sku: &str, on_hand: i64) -> Result<Decision<Option<Stock>>, Refusal> {
+fn count(book: &mut Book, asked: &Envelope<Input>, sku: &str, change: &Change) -> Result<Decision<Option<Stock>>, Refusal> {
     let before = *book.stock.get(sku).ok_or_else(|| Refusal::UnknownSku { sku: sku.to_owned() })?;
-    let after = before.counted(sku, on_hand)?;
+    let after = before.changed(sku, change)?;
     if after == before {
         return Ok(Decision::quiet(Some(after)));
     }
     book.stock.put(sku.to_owned(), after);
+    let delta = after.on_hand - before.on_hand;
+    book.changes.push(Changed { id: asked.id, sku: sku.to_owned(), at: asked.at, change: change.clone(), delta });
     let news = StockAdjusted { sku: sku.to_owned(), on_hand: after.on_hand, reserved: after.reserved };
     Ok(Decision::new(Some(after), vec![kit::news(sku, news)]))
 }
@@ -215,8 +219,9 @@ mod tests {
         Book {
             products: Rows::stored([]),
             reservations: Rows::stored([]),
-            stock: Rows::stored([("a".to_owned(), Stock { on_hand, reserved: 0 })]),
+            stock: Rows::stored([("a".to_owned(), Stock { on_hand, ..Stock::default() })]),
             calls: Rows::stored([]),
+            changes: Vec::new(),
         }
     }
 
@@ -280,6 +285,18 @@ mod tests {
     }
 
     #[test]
+    fn a_release_before_its_reserve_leaves_a_mark_that_refuses_it() {
+        let mut book = book(5);
+        for _ in 0..2 {
+            assert_eq!(said(&mut book, &release(10)), ["InventoryReleased"]);
+            assert_eq!(said(&mut book, &reserve(10, 3)), ["InventoryFailed"]);
+        }
+        assert_eq!(stock(&book), (5, 0));
+        let marks = book.reservations.fresh();
+        assert_eq!((marks.len(), &marks[0].1.state), (1, &State::Voided));
+    }
+
+    #[test]
     fn a_refusal_leaves_the_rows_as_they_were() {
         let mut book = book(5);
         assert_eq!(Inventory.decide(&mut book, &completed(10)).unwrap_err(), Refusal::NotYet);
@@ -298,21 +315,51 @@ mod tests {
         assert!(said(&mut book, &product()).is_empty());
     }
 
+    fn count(call: u128, sku: &str, change: Change, request: Option<&str>) -> Envelope<Input> {
+        let request = request.map(str::to_owned);
+        Envelope { id: id(call), ..asked(Input::Count { sku: sku.to_owned(), change, request }) }
+    }
+
+    fn set(call: u128, sku: &str, on_hand: i64) -> Envelope<Input> {
+        count(call, sku, Change::Set { on_hand }, None)
+    }
+
+    fn adjust(call: u128, delta: i64, request: &str) -> Envelope<Input> {
+        count(call, "a", Change::Adjust { delta, reason: "found".to_owned() }, Some(request))
+    }
+
+    /// Cause and pieces of what is written into the journal.
+    fn journal(book: &Book) -> Vec<(&'static str, i64)> {
+        book.changes.iter().map(|changed| (changed.change.cause(), changed.delta)).collect()
+    }
+
     #[test]
     fn stock_is_set_by_hand_where_there_is_a_product() {
         let mut book = book(5);
-        let set = |call, sku: &str, on_hand| Envelope { id: id(call), ..asked(Input::SetStock { sku: sku.to_owned(), on_hand }) };
         said(&mut book, &reserve(10, 3));
         assert_eq!(said(&mut book, &set(1, "a", 3)), ["StockAdjusted"]);
         assert!(said(&mut book, &set(2, "a", 3)).is_empty());
         assert!(matches!(Inventory.decide(&mut book, &set(3, "a", 2)), Err(Refusal::BelowReserved { .. })));
         assert!(matches!(Inventory.decide(&mut book, &set(4, "b", 2)), Err(Refusal::UnknownSku { .. })));
+        assert_eq!(journal(&book), [("SET", -2)], "what changes nothing is not written down");
+    }
+
+    #[test]
+    fn an_adjustment_with_a_key_is_made_once() {
+        let mut book = book(5);
+        assert_eq!(said(&mut book, &adjust(1, 4, "one")), ["StockAdjusted"]);
+        assert!(said(&mut book, &adjust(1, 4, "one")).is_empty());
+        assert_eq!(stock(&book), (9, 0));
+        assert_eq!(Inventory.decide(&mut book, &adjust(1, 5, "other")).unwrap_err(), Refusal::KeyReused);
+        assert_eq!(said(&mut book, &adjust(2, -9, "two")), ["StockAdjusted"]);
+        assert!(matches!(Inventory.decide(&mut book, &adjust(3, -1, "three")), Err(Refusal::BelowReserved { .. })));
+        assert_eq!((stock(&book), journal(&book)), ((0, 0), vec![("ADJUST", 4), ("ADJUST", -9)]));
     }
 
     #[test]
     fn a_call_whose_commit_was_in_doubt_brings_back_nothing_that_has_left() {
         let mut book = book(5);
-        let count = Envelope { id: id(1), ..asked(Input::SetStock { sku: "a".to_owned(), on_hand: 10 }) };
+        let count = set(1, "a", 10);
         assert_eq!(said(&mut book, &count), ["StockAdjusted"]);
         said(&mut book, &reserve(10, 3));
         said(&mut book, &completed(10));

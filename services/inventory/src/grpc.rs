@@ -1,9 +1,10 @@
 //! The gRPC door of inventory: decode, one call, encode.
 
 use contracts::{
+    ids,
     inventory::v1::{
-        ListProductsRequest, ListProductsResponse, ListStockRequest, ListStockResponse, Product, SetStockRequest, SetStockResponse,
-        Stock, UpsertProductRequest, UpsertProductResponse,
+        AdjustStockRequest, AdjustStockResponse, ListProductsRequest, ListProductsResponse, ListStockRequest, ListStockResponse,
+        Product, SetStockRequest, SetStockResponse, Stock, UpsertProductRequest, UpsertProductResponse,
         inventory_service_server::{InventoryService, InventoryServiceServer},
     },
     money::Currency,
@@ -12,16 +13,20 @@ use messaging::Runner;
 use sqlx::PgPool;
 pub(crate) use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::{
     error::Refusal,
     events::{Input, Inventory},
+    stock::{Change, ON_HAND_MAX},
     store,
 };
 
 const SKU_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
 const NAME_CHARS_MAX: usize = 200;
-const ON_HAND_MAX: i64 = 1_000_000_000_000;
+const REASON_CHARS_MAX: usize = 256;
+/// What the ids of adjustments with an idempotency key are derived from.
+const ADJUSTMENTS: Uuid = Uuid::from_u128(0x3c1d_77aa_52f0_4d0e_8f6b_91c2_e04a_b85d);
 
 pub(crate) fn routes(runner: Runner<Inventory>, pool: PgPool) -> Routes {
     Routes::new(InventoryServiceServer::new(Door { runner, pool }))
@@ -61,10 +66,18 @@ impl InventoryService for Door {
         if !(0..=ON_HAND_MAX).contains(&on_hand) {
             return Err(kit::grpc::invalid("on_hand", &format!("must be 0 to {ON_HAND_MAX}"), "ON_HAND_OUT_OF_RANGE"));
         }
-        let input = Input::SetStock { sku: sku.clone(), on_hand };
+        let input = Input::Count { sku: sku.clone(), change: Change::Set { on_hand }, request: None };
         let left = self.runner.call(kit::fresh_id(), sku.clone(), trace, input).await.map_err(kit::grpc::call_error)?;
         let stock = left.map(|left| Stock { sku, on_hand: left.on_hand, reserved: left.reserved });
         Ok(Response::new(SetStockResponse { stock }))
+    }
+
+    async fn adjust_stock(&self, request: Request<AdjustStockRequest>) -> Reply<AdjustStockResponse> {
+        let trace = kit::grpc::trace_of(&request);
+        let (id, sku, input) = adjustment_of(request.into_inner())?;
+        let left = self.runner.call(id, sku.clone(), trace, input).await.map_err(kit::grpc::call_error)?;
+        let stock = left.map(|left| Stock { sku, on_hand: left.on_hand, reserved: left.reserved });
+        Ok(Response::new(AdjustStockResponse { stock }))
     }
 
     async fn list_stock(&self, request: Request<ListStockRequest>) -> Reply<ListStockResponse> {
@@ -101,6 +114,28 @@ fn product_of(request: UpsertProductRequest) -> Result<Product, Status> {
     Ok(product)
 }
 
+/// Id, SKU and input of an adjustment. With a key it has the key's id, so that it is made once.
+fn adjustment_of(request: AdjustStockRequest) -> Result<(Uuid, String, Input), Status> {
+    let AdjustStockRequest { sku, delta, reason, idempotency_key } = request;
+    kit::grpc::text("sku", &sku, SKU_CHARS)?;
+    if delta == 0 || !(-ON_HAND_MAX..=ON_HAND_MAX).contains(&delta) {
+        let description = format!("must be -{ON_HAND_MAX} to {ON_HAND_MAX}, and not 0");
+        return Err(kit::grpc::invalid("delta", &description, "DELTA_OUT_OF_RANGE"));
+    }
+    kit::grpc::text("reason", &reason, 0..=REASON_CHARS_MAX)?;
+    if !ids::is_key(&idempotency_key) {
+        let description = "must have 1 to 255 printable ASCII characters";
+        return Err(kit::grpc::invalid("idempotency_key", description, "BAD_IDEMPOTENCY_KEY"));
+    }
+    let (id, request) = match idempotency_key.as_str() {
+        "" => (kit::fresh_id(), None),
+        // None of the texts has a control character.
+        key => (ids::derive(ADJUSTMENTS, key), Some(format!("{sku}\n{delta}\n{reason}"))),
+    };
+    let input = Input::Count { sku: sku.clone(), change: Change::Adjust { delta, reason }, request };
+    Ok((id, sku, input))
+}
+
 /// Takes off the row that only told that there is more, and gives back the token of the next page.
 fn cut<T>(rows: &mut Vec<T>, size: i64, key: impl Fn(&T) -> &str) -> String {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -116,6 +151,9 @@ impl From<Refusal> for Status {
         match &refusal {
             Refusal::UnknownSku { sku } => kit::grpc::not_found("product", sku),
             Refusal::BelowReserved { .. } => kit::grpc::refused("BELOW_RESERVED", &refusal),
+            Refusal::TooMany { .. } => kit::grpc::refused("ON_HAND_OUT_OF_RANGE", &refusal),
+            Refusal::Unstocked { .. } => kit::grpc::refused("UNSTOCKED", &refusal),
+            Refusal::KeyReused => kit::grpc::already_exists("IDEMPOTENCY_KEY_REUSED", &refusal),
             // Said to records only.
             Refusal::NotYet | Refusal::Undone | Refusal::Committed | Refusal::Unbalanced { .. } => {
                 Self::internal(refusal.to_string())
@@ -158,6 +196,35 @@ mod tests {
             product_of(UpsertProductRequest { product: None }),
         ] {
             assert_eq!(bad.map_err(|status| status.code()), Err(tonic::Code::InvalidArgument));
+        }
+    }
+
+    fn adjust(sku: &str, delta: i64, reason: &str, key: &str) -> Result<(Uuid, String, Input), Status> {
+        adjustment_of(AdjustStockRequest { sku: sku.to_owned(), delta, reason: reason.to_owned(), idempotency_key: key.to_owned() })
+    }
+
+    #[test]
+    fn the_same_key_is_the_same_adjustment() {
+        let id = |key: &str| adjust("a", 1, "", key).unwrap().0;
+        assert_eq!(id("k"), id("k"));
+        assert_ne!(id("k"), id("l"));
+        assert_ne!(id(""), id(""), "without a key every call counts");
+    }
+
+    #[test]
+    fn bad_adjustments_are_refused() {
+        let long = "x".repeat(257);
+        for bad in [
+            adjust("", 1, "", ""),
+            adjust("a\0", 1, "", ""),
+            adjust("a", 0, "", ""),
+            adjust("a", ON_HAND_MAX + 1, "", ""),
+            adjust("a", i64::MIN, "", ""),
+            adjust("a", 1, &long, ""),
+            adjust("a", 1, "", &long),
+            adjust("a", 1, "", "ä"),
+        ] {
+            assert_eq!(bad.map_err(|status| status.code()).unwrap_err(), tonic::Code::InvalidArgument);
         }
     }
 }

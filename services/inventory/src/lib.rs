@@ -1,13 +1,14 @@
 //! Inventory: products, their stock, and what orders have set aside of it.
 //!
 //! A saga asks with ReserveStock and ReleaseStock; a reservation is committed when the order completes. The rules are pure, in
-//! `reservation.rs`; `events.rs` carries them out, a batch at a time; `grpc.rs` lets callers ask.
+//! `reservation.rs` and `stock.rs`; `events.rs` carries them out, a batch at a time; `grpc.rs` lets callers ask.
 
 mod error;
 mod events;
 mod grpc;
 mod reservation;
 mod rows;
+mod stock;
 mod store;
 
 use contracts::topic;

@@ -1,46 +1,15 @@
-//! Stock and its reservations: what an ask comes to. Pure.
+//! Reservations of stock: what an ask comes to. Pure.
 
 use std::collections::BTreeMap;
 
 use contracts::{DISCARDED, common::v1::Line};
 use uuid::Uuid;
 
-use crate::error::Refusal;
+use crate::{error::Refusal, stock::Stock};
 
 const OUT_OF_STOCK: &str = "OUT_OF_STOCK";
 const UNKNOWN_SKU: &str = "UNKNOWN_SKU";
 const VOIDED: &str = "VOIDED";
-
-/// The pieces of one product: on hand, and reserved of those.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stock {
-    pub(crate) on_hand: i64,
-    pub(crate) reserved: i64,
-}
-
-impl Stock {
-    fn hold(self, quantity: i64) -> Option<Self> {
-        let reserved = self.reserved.checked_add(quantity)?;
-        (reserved <= self.on_hand).then_some(Self { reserved, ..self })
-    }
-
-    fn give_back(self, quantity: i64) -> Option<Self> {
-        (quantity <= self.reserved).then(|| Self { reserved: self.reserved - quantity, ..self })
-    }
-
-    fn hand_out(self, quantity: i64) -> Option<Self> {
-        let rest = self.give_back(quantity)?;
-        Some(Self { on_hand: rest.on_hand - quantity, ..rest })
-    }
-
-    /// What is on hand was counted anew.
-    pub(crate) fn counted(self, sku: &str, on_hand: i64) -> Result<Self, Refusal> {
-        match self.reserved <= on_hand {
-            true => Ok(Self { on_hand, ..self }),
-            false => Err(Refusal::BelowReserved { sku: sku.to_owned(), on_hand, reserved: self.reserved }),
-        }
-    }
-}
 
 /// Why nothing was set aside, and the first line that could not be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -206,6 +175,9 @@ fn moved(lines: &[Line], shelf: Shelf<'_>, step: fn(Stock, i64) -> Option<Stock>
     let mut after: BTreeMap<&str, Stock> = BTreeMap::new();
     for Line { sku, quantity } in lines {
         let before = after.get(sku.as_str()).copied().or_else(|| shelf(sku)).ok_or_else(|| No::new(UNKNOWN_SKU, sku))?;
+        if before.unstocked {
+            continue;
+        }
         let next = step(before, i64::from(*quantity)).ok_or_else(|| No::new(OUT_OF_STOCK, sku))?;
         after.insert(sku, next);
     }
@@ -223,16 +195,21 @@ mod tests {
         Line { sku: sku.to_owned(), quantity }
     }
 
-    fn stock(sku: &str, on_hand: i64, reserved: i64) -> (String, Stock) {
-        (sku.to_owned(), Stock { on_hand, reserved })
+    fn pieces(on_hand: i64, reserved: i64) -> Stock {
+        Stock { on_hand, reserved, unstocked: false }
     }
 
-    /// 10 of `a` with 4 reserved, 2 of `b`, none of `empty`.
+    fn stock(sku: &str, on_hand: i64, reserved: i64) -> (String, Stock) {
+        (sku.to_owned(), pieces(on_hand, reserved))
+    }
+
+    /// 10 of `a` with 4 reserved, 2 of `b`, none of `empty`; `amount` is not counted.
     fn shelf(sku: &str) -> Option<Stock> {
         match sku {
-            "a" => Some(Stock { on_hand: 10, reserved: 4 }),
-            "b" => Some(Stock { on_hand: 2, reserved: 0 }),
+            "a" => Some(pieces(10, 4)),
+            "b" => Some(pieces(2, 0)),
             "empty" => Some(Stock::default()),
+            "amount" => Some(Stock { unstocked: true, ..Stock::default() }),
             _ => None,
         }
     }
@@ -348,10 +325,15 @@ mod tests {
     }
 
     #[test]
-    fn stock_is_never_counted_below_what_is_reserved() {
-        let stock = Stock { on_hand: 10, reserved: 4 };
-        assert_eq!(stock.counted("a", 4), Ok(Stock { on_hand: 4, reserved: 4 }));
-        assert!(matches!(stock.counted("a", 3), Err(Refusal::BelowReserved { reserved: 4, .. })));
+    fn what_is_not_counted_is_always_there_and_stays_as_it_is() {
+        let lines = [line("amount", 10_000), line("a", 6)];
+        let turn = settle(None, &reserve(&lines), &shelf).unwrap();
+        assert_eq!((turn.stock, turn.said), (vec![stock("a", 10, 10)], Said::Reserved(lines.to_vec())));
+        let held = Reservation { lines: vec![line("amount", 1)], ..row(State::Held) };
+        for (ask, state) in [(release(), State::Released), (Ask::Commit, State::Committed)] {
+            let turn = settle(Some(&held), &ask, &shelf).unwrap();
+            assert_eq!((turn.stock, turn.row.map(|row| row.state)), (Vec::new(), Some(state)));
+        }
     }
 
     #[test]

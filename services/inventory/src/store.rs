@@ -8,11 +8,13 @@ use contracts::{
     inventory::v1::{Price, Product},
 };
 use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    reservation::{No, Reservation, State, Stock},
+    reservation::{No, Reservation, State},
     rows::Rows,
+    stock::{Change, Stock},
 };
 
 /// Parts the SKUs of a row on their way in: `unnest` flattens arrays of arrays. No SKU has a control character.
@@ -24,8 +26,37 @@ pub(crate) struct Book {
     /// By order and reservation.
     pub(crate) reservations: Rows<(Uuid, Uuid), Reservation>,
     pub(crate) stock: Rows<String, Stock>,
-    /// Calls that were applied, with their answers.
-    pub(crate) calls: Rows<Uuid, Option<Stock>>,
+    /// Calls that were applied.
+    pub(crate) calls: Rows<Uuid, Called>,
+    /// What people did to the shelf.
+    pub(crate) changes: Vec<Changed>,
+}
+
+/// A call that was applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Called {
+    pub(crate) answer: Option<Stock>,
+    /// Of a call with an idempotency key.
+    pub(crate) request: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct CallRow {
+    id: Uuid,
+    on_hand: Option<i64>,
+    reserved: Option<i64>,
+    request: Option<String>,
+}
+
+/// An entry of the journal.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub(crate) id: Uuid,
+    pub(crate) sku: String,
+    pub(crate) at: OffsetDateTime,
+    pub(crate) change: Change,
+    /// Pieces on hand.
+    pub(crate) delta: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -101,26 +132,52 @@ pub(crate) async fn reservations(db: &mut PgConnection, orders: &BTreeSet<Uuid>)
 }
 
 /// Which of these calls were applied before.
-pub(crate) async fn calls(db: &mut PgConnection, ids: Vec<Uuid>) -> sqlx::Result<Rows<Uuid, Option<Stock>>> {
+pub(crate) async fn calls(db: &mut PgConnection, ids: Vec<Uuid>) -> sqlx::Result<Rows<Uuid, Called>> {
     if ids.is_empty() {
         return Ok(Rows::stored([]));
     }
-    let rows: Vec<(Uuid, Option<i64>, Option<i64>)> =
-        sqlx::query_as("select id, on_hand, reserved from calls where id = any($1)").bind(ids).fetch_all(db).await?;
-    let stock = |on_hand: Option<i64>, reserved: Option<i64>| Some(Stock { on_hand: on_hand?, reserved: reserved? });
-    Ok(Rows::stored(rows.into_iter().map(|(id, on_hand, reserved)| (id, stock(on_hand, reserved)))))
+    let rows: Vec<CallRow> =
+        sqlx::query_as("select id, on_hand, reserved, request from calls where id = any($1)").bind(ids).fetch_all(db).await?;
+    Ok(Rows::stored(rows.into_iter().map(|CallRow { id, on_hand, reserved, request }| {
+        let left = on_hand.zip(reserved);
+        let answer = left.map(|(on_hand, reserved)| Stock { on_hand, reserved, unstocked: false });
+        (id, Called { answer, request })
+    })))
 }
 
-async fn insert_calls(db: &mut PgConnection, calls: &[(&Uuid, &Option<Stock>)]) -> sqlx::Result<()> {
+async fn insert_calls(db: &mut PgConnection, calls: &[(&Uuid, &Called)]) -> sqlx::Result<()> {
     if calls.is_empty() {
         return Ok(());
     }
-    sqlx::query("insert into calls (id, on_hand, reserved) select * from unnest($1::uuid[], $2::bigint[], $3::bigint[])")
-        .bind(calls.iter().map(|(id, _)| **id).collect::<Vec<_>>())
-        .bind(calls.iter().map(|(_, stock)| stock.map(|stock| stock.on_hand)).collect::<Vec<_>>())
-        .bind(calls.iter().map(|(_, stock)| stock.map(|stock| stock.reserved)).collect::<Vec<_>>())
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "insert into calls (id, on_hand, reserved, request)
+         select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[])",
+    )
+    .bind(calls.iter().map(|(id, _)| **id).collect::<Vec<_>>())
+    .bind(calls.iter().map(|(_, call)| call.answer.map(|stock| stock.on_hand)).collect::<Vec<_>>())
+    .bind(calls.iter().map(|(_, call)| call.answer.map(|stock| stock.reserved)).collect::<Vec<_>>())
+    .bind(calls.iter().map(|(_, call)| call.request.as_deref()).collect::<Vec<_>>())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn insert_changes(db: &mut PgConnection, changes: &[Changed]) -> sqlx::Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into stock_changes (id, sku, at, cause, delta, reason)
+         select * from unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::text[], $5::bigint[], $6::text[])",
+    )
+    .bind(changes.iter().map(|changed| changed.id).collect::<Vec<_>>())
+    .bind(changes.iter().map(|changed| changed.sku.as_str()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|changed| changed.at).collect::<Vec<_>>())
+    .bind(changes.iter().map(|changed| changed.change.cause()).collect::<Vec<_>>())
+    .bind(changes.iter().map(|changed| changed.delta).collect::<Vec<_>>())
+    .bind(changes.iter().map(|changed| changed.change.reason()).collect::<Vec<_>>())
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -130,12 +187,13 @@ pub(crate) async fn stock(db: &mut PgConnection, skus: &BTreeSet<&str>) -> sqlx:
         return Ok(Rows::stored([]));
     }
     let skus: Vec<&str> = skus.iter().copied().collect();
-    let rows: Vec<(String, i64, i64)> =
-        sqlx::query_as("select sku, on_hand, reserved from stock where sku = any($1) order by sku for no key update")
+    let rows: Vec<(String, i64, i64, bool)> =
+        sqlx::query_as("select sku, on_hand, reserved, unstocked from stock where sku = any($1) order by sku for no key update")
             .bind(skus)
             .fetch_all(db)
             .await?;
-    Ok(Rows::stored(rows.into_iter().map(|(sku, on_hand, reserved)| (sku, Stock { on_hand, reserved }))))
+    let stock = |(sku, on_hand, reserved, unstocked)| (sku, Stock { on_hand, reserved, unstocked });
+    Ok(Rows::stored(rows.into_iter().map(stock)))
 }
 
 /// Writes what changed. What did not costs nothing.
@@ -148,6 +206,7 @@ pub(crate) async fn save(db: &mut PgConnection, book: &Book) -> sqlx::Result<()>
         put_prices(db, &products).await?;
         insert_stock(db, &book.stock.fresh()).await?;
     }
+    insert_changes(db, &book.changes).await?;
     update_stock(db, &book.stock.updated()).await?;
     insert_reservations(db, &book.reservations.fresh()).await?;
     update_reservations(db, &book.reservations.updated()).await
@@ -194,9 +253,10 @@ async fn update_stock(db: &mut PgConnection, rows: &[(&String, &Stock)]) -> sqlx
     if rows.is_empty() {
         return Ok(());
     }
+    // `any` bounds the scan whichever side is joined first: while somebody holds an old snapshot, the index is full of versions.
     sqlx::query(
         "update stock s set on_hand = u.on_hand, reserved = u.reserved
-         from unnest($1::text[], $2::bigint[], $3::bigint[]) as u(sku, on_hand, reserved) where s.sku = u.sku",
+         from unnest($1::text[], $2::bigint[], $3::bigint[]) as u(sku, on_hand, reserved) where s.sku = u.sku and s.sku = any($1)",
     )
     .bind(rows.iter().map(|(sku, _)| sku.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, stock)| stock.on_hand).collect::<Vec<_>>())
@@ -241,7 +301,7 @@ async fn update_reservations(db: &mut PgConnection, rows: &[(&(Uuid, Uuid), &Res
         return Ok(());
     }
     sqlx::query(
-        "update reservations r set state = u.state, undone_by = u.undone_by
+        "update reservations r set state = u.state, undone_by = u.undone_by, settled_at = now()
          from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) as u(order_id, id, state, undone_by)
          where r.order_id = u.order_id and r.id = u.id",
     )
@@ -271,7 +331,7 @@ pub(crate) async fn list_products(pool: &PgPool, after: &str, limit: i64) -> sql
 
 /// At most `limit` rows of stock after this SKU: SKU, on hand, reserved.
 pub(crate) async fn list_stock(pool: &PgPool, after: &str, limit: i64) -> sqlx::Result<Vec<(String, i64, i64)>> {
-    sqlx::query_as("select sku, on_hand, reserved from stock where sku > $1 order by sku limit $2")
+    sqlx::query_as("select sku, on_hand, reserved from stock where sku > $1 and not unstocked order by sku limit $2")
         .bind(after)
         .bind(limit)
         .fetch_all(pool)

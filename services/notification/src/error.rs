@@ -1,23 +1,19 @@
-//! Nothing is refused here: whoever is told already is not told again, and that is all.
-
-use std::{error::Error, fmt};
+//! Why somebody is not told. Whoever is told already is not told again by a record, and that is no refusal.
 
 use messaging::{Refused, Verdict};
+use uuid::Uuid;
 
-/// There is none.
-#[derive(Debug)]
-pub(crate) enum Refusal {}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {}
-    }
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("there is no notification {0}")]
+    Unknown(Uuid),
 }
-
-impl Error for Refusal {}
 
 impl Refused for Refusal {
     fn verdict(&self) -> Verdict {
-        match *self {}
+        match self {
+            // Only callers meet it; they are told.
+            Self::Unknown(_) => Verdict::Skip,
+        }
     }
 }

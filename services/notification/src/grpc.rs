@@ -1,20 +1,29 @@
-//! The gRPC door of notification: decode, one look, encode.
+//! The gRPC door of notification: decode, one call or look, encode.
 
-use contracts::notification::v1::{
-    ListNotificationsRequest, ListNotificationsResponse, Notification,
-    notification_service_server::{NotificationService, NotificationServiceServer},
+use contracts::{
+    ids,
+    notification::v1::{
+        ListNotificationsRequest, ListNotificationsResponse, Notification, ResendNotificationRequest, ResendNotificationResponse,
+        notification_service_server::{NotificationService, NotificationServiceServer},
+    },
 };
+use messaging::Runner;
 use sqlx::PgPool;
 pub(crate) use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::store::{self, Seen};
+use crate::{
+    error::Refusal,
+    events::{Input, Notifications},
+    store::{self, Seen},
+};
 
-pub(crate) fn routes(pool: PgPool) -> Routes {
-    Routes::new(NotificationServiceServer::new(Door { pool }))
+pub(crate) fn routes(runner: Runner<Notifications>, pool: PgPool) -> Routes {
+    Routes::new(NotificationServiceServer::new(Door { runner, pool }))
 }
 
 struct Door {
+    runner: Runner<Notifications>,
     pool: PgPool,
 }
 
@@ -47,6 +56,33 @@ impl NotificationService for Door {
         let notifications = seen.into_iter().take(shown).map(Notification::from).collect();
         Ok(Response::new(ListNotificationsResponse { notifications, next_page_token }))
     }
+
+    async fn resend_notification(
+        &self,
+        request: Request<ResendNotificationRequest>,
+    ) -> Result<Response<ResendNotificationResponse>, Status> {
+        let trace = kit::grpc::trace_of(&request);
+        let ResendNotificationRequest { notification_id } = request.into_inner();
+        let malformed = |_| {
+            let description = "must be a UUID such as 0190d3a8-7c1e-7000-8000-000000000001";
+            kit::grpc::invalid("notification_id", description, "MALFORMED_ID")
+        };
+        let id = ids::parse(&notification_id).map_err(malformed)?;
+        let known = store::one(&self.pool, id).await.map_err(kit::grpc::internal)?.ok_or(Refusal::Unknown(id))?;
+        // What is said of an order goes by its key.
+        let (key, input) = (known.order_id.to_string(), Input::Resend { notification: id });
+        self.runner.call(kit::fresh_id(), key, trace, input).await.map_err(kit::grpc::call_error)?;
+        let seen = store::one(&self.pool, id).await.map_err(kit::grpc::internal)?;
+        Ok(Response::new(ResendNotificationResponse { notification: seen.map(Notification::from) }))
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unknown(id) => kit::grpc::not_found("notification", &id.to_string()),
+        }
+    }
 }
 
 impl From<Seen> for Notification {
@@ -59,6 +95,7 @@ impl From<Seen> for Notification {
             channel: seen.channel,
             text: seen.text,
             sent_at: Some(contracts::time::to_proto(seen.sent_at)),
+            attempts: i32::try_from(seen.attempts).unwrap_or(i32::MAX),
         }
     }
 }

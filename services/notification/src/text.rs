@@ -1,23 +1,32 @@
 //! What the customer reads. Pure.
 
+use std::fmt;
+
+use contracts::money;
 use uuid::Uuid;
 
-/// What a customer is told about an order, at most once each.
+/// What a customer is told about an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Kind {
     Confirmed,
     Failed,
     Cancelled,
+    Refunded,
+    Dispatched,
+    Delivered,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Confirmed, Self::Failed, Self::Cancelled];
+    const ALL: [Self; 6] = [Self::Confirmed, Self::Failed, Self::Cancelled, Self::Refunded, Self::Dispatched, Self::Delivered];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Confirmed => "ORDER_CONFIRMED",
             Self::Failed => "ORDER_FAILED",
             Self::Cancelled => "ORDER_CANCELLED",
+            Self::Refunded => "ORDER_REFUNDED",
+            Self::Dispatched => "ORDER_DISPATCHED",
+            Self::Delivered => "ORDER_DELIVERED",
         }
     }
 
@@ -33,32 +42,79 @@ pub(crate) struct Amount {
     pub(crate) currency: String,
 }
 
-/// How an order ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Confirmed { charged: Amount },
-    Failed { reason: String, refunded: Amount },
-    Cancelled { refunded: Amount },
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&money::readable(self.minor, &self.currency))
+    }
 }
 
-impl Ending {
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    Confirmed {
+        charged: Amount,
+    },
+    Failed {
+        reason: String,
+        refunded: Amount,
+    },
+    Cancelled {
+        refunded: Amount,
+    },
+    Refunded {
+        refund: Uuid,
+        refunded: Amount,
+        /// With all refunds before.
+        in_all: Amount,
+    },
+    Dispatched {
+        tracking_number: String,
+    },
+    Delivered,
+}
+
+impl Occasion {
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Confirmed { .. } => Kind::Confirmed,
             Self::Failed { .. } => Kind::Failed,
             Self::Cancelled { .. } => Kind::Cancelled,
+            Self::Refunded { .. } => Kind::Refunded,
+            Self::Dispatched { .. } => Kind::Dispatched,
+            Self::Delivered => Kind::Delivered,
+        }
+    }
+
+    /// Which of several of its kind; nil where an order has one.
+    pub(crate) fn subject(&self) -> Uuid {
+        match self {
+            Self::Refunded { refund, .. } => *refund,
+            Self::Confirmed { .. } | Self::Failed { .. } | Self::Cancelled { .. } | Self::Dispatched { .. } | Self::Delivered => {
+                Uuid::nil()
+            }
         }
     }
 }
 
-pub(crate) fn text(order: Uuid, ending: &Ending) -> String {
-    match ending {
-        Ending::Confirmed { charged } => format!("Your order {order} is confirmed. You paid {}.", readable(charged)),
-        Ending::Failed { reason, refunded } => {
+pub(crate) fn text(order: Uuid, occasion: &Occasion) -> String {
+    match occasion {
+        Occasion::Confirmed { charged } => format!("Your order {order} is confirmed. You paid {charged}."),
+        Occasion::Failed { reason, refunded } => {
             let why = explained(reason).map(|why| format!(": {why}")).unwrap_or_default();
             format!("Your order {order} could not be completed{why}.{}", refund(refunded))
         }
-        Ending::Cancelled { refunded } => format!("Your order {order} is cancelled.{}", refund(refunded)),
+        Occasion::Cancelled { refunded } => format!("Your order {order} is cancelled.{}", refund(refunded)),
+        Occasion::Refunded { refunded, in_all, .. } if refunded == in_all => {
+            format!("We refunded {refunded} of your order {order}.")
+        }
+        Occasion::Refunded { refunded, in_all, .. } => {
+            format!("We refunded {refunded} of your order {order}, {in_all} in all.")
+        }
+        Occasion::Dispatched { tracking_number } => match tracking_number.as_str() {
+            "" => format!("Your order {order} is on its way."),
+            number => format!("Your order {order} is on its way. The carrier knows it as {number}."),
+        },
+        Occasion::Delivered => format!("Your order {order} has arrived."),
     }
 }
 
@@ -66,7 +122,7 @@ pub(crate) fn text(order: Uuid, ending: &Ending) -> String {
 fn refund(refunded: &Amount) -> String {
     match refunded.minor {
         0 => String::new(),
-        _ => format!(" We refunded {}.", readable(refunded)),
+        _ => format!(" We refunded {refunded}."),
     }
 }
 
@@ -82,29 +138,6 @@ fn explained(reason: &str) -> Option<&'static str> {
     }
 }
 
-/// An amount as people write it: `1234` minor units are 12.34 USD, 1234 JPY and 1.234 KWD.
-fn readable(amount: &Amount) -> String {
-    let Amount { minor, currency } = amount;
-    let sign = if *minor < 0 { "-" } else { "" };
-    let digits = minor_digits(currency);
-    if digits == 0 {
-        return format!("{minor} {currency}");
-    }
-    let unit = 10_u64.pow(digits);
-    let (whole, rest) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
-    format!("{sign}{whole}.{rest:0width$} {currency}", width = digits as usize)
-}
-
-/// Digits after the point, from ISO 4217.
-fn minor_digits(currency: &str) -> u32 {
-    match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND" | "VUV" | "XAF" | "XOF"
-        | "XPF" => 0,
-        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
-        _ => 2,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,29 +147,14 @@ mod tests {
     }
 
     fn failed(reason: &str, refunded: i64) -> String {
-        text(Uuid::from_u128(1), &Ending::Failed { reason: reason.to_owned(), refunded: amount(refunded, "USD") })
+        text(Uuid::from_u128(1), &Occasion::Failed { reason: reason.to_owned(), refunded: amount(refunded, "USD") })
     }
 
     const ORDER: &str = "Your order 00000000-0000-0000-0000-000000000001";
 
     #[test]
-    fn amounts_have_the_digits_of_their_currency() {
-        for (minor, currency, expected) in [
-            (1234, "USD", "12.34 USD"),
-            (5, "EUR", "0.05 EUR"),
-            (0, "USD", "0.00 USD"),
-            (1234, "JPY", "1234 JPY"),
-            (1234, "KWD", "1.234 KWD"),
-            (-1, "USD", "-0.01 USD"),
-            (i64::MIN, "USD", "-92233720368547758.08 USD"),
-        ] {
-            assert_eq!(readable(&amount(minor, currency)), expected);
-        }
-    }
-
-    #[test]
     fn a_confirmed_order_says_what_was_paid() {
-        let told = text(Uuid::from_u128(1), &Ending::Confirmed { charged: amount(2400, "USD") });
+        let told = text(Uuid::from_u128(1), &Occasion::Confirmed { charged: amount(2400, "USD") });
         assert_eq!(told, format!("{ORDER} is confirmed. You paid 24.00 USD."));
     }
 
@@ -152,8 +170,29 @@ mod tests {
 
     #[test]
     fn a_cancelled_order_says_what_came_back() {
-        let told = text(Uuid::from_u128(1), &Ending::Cancelled { refunded: amount(100, "JPY") });
+        let told = text(Uuid::from_u128(1), &Occasion::Cancelled { refunded: amount(100, "JPY") });
         assert_eq!(told, format!("{ORDER} is cancelled. We refunded 100 JPY."));
+    }
+
+    #[test]
+    fn a_refund_says_what_came_back_and_what_in_all() {
+        let told = |minor, in_all| {
+            let refund = Uuid::from_u128(2);
+            text(Uuid::from_u128(1), &Occasion::Refunded { refund, refunded: amount(minor, "KWD"), in_all: amount(in_all, "KWD") })
+        };
+        assert_eq!(told(1_500, 1_500), "We refunded 1.500 KWD of your order 00000000-0000-0000-0000-000000000001.");
+        assert_eq!(
+            told(1_500, 2_000),
+            "We refunded 1.500 KWD of your order 00000000-0000-0000-0000-000000000001, 2.000 KWD in all."
+        );
+    }
+
+    #[test]
+    fn a_shipment_is_told_as_it_goes() {
+        let gone = |number: &str| text(Uuid::from_u128(1), &Occasion::Dispatched { tracking_number: number.to_owned() });
+        assert_eq!(gone(""), format!("{ORDER} is on its way."));
+        assert_eq!(gone("T-1"), format!("{ORDER} is on its way. The carrier knows it as T-1."));
+        assert_eq!(text(Uuid::from_u128(1), &Occasion::Delivered), format!("{ORDER} has arrived."));
     }
 
     #[test]

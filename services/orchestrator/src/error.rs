@@ -9,8 +9,13 @@ pub(crate) enum Refusal {
     /// Of a newer version, perhaps: it waits for a binary that knows it.
     #[error("the saga's definition or progress is not known here")]
     UnknownDefinition,
-    #[error("the OrderCreated kept with the saga: {0}")]
+    #[error("the message kept with the saga: {0}")]
     Unreadable(#[from] prost::DecodeError),
+    /// An operator decided on what is not so any more.
+    #[error("the saga has moved on to version {0}")]
+    MovedOn(i64),
+    #[error("that would change nothing: the saga is {0}")]
+    MakesNoSense(String),
 }
 
 impl Refused for Refusal {
@@ -18,7 +23,8 @@ impl Refused for Refusal {
         match self {
             Self::NotStarted => Verdict::Early,
             Self::UnknownDefinition => Verdict::Unknown,
-            Self::Unreadable(_) => Verdict::Poison,
+            // No record meets the last two, only operators do.
+            Self::Unreadable(_) | Self::MovedOn(_) | Self::MakesNoSense(_) => Verdict::Poison,
         }
     }
 }

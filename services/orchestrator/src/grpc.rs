@@ -1,133 +1,300 @@
-//! The gRPC door of the orchestrator: how sagas stand, and what they are.
+//! The gRPC door of the orchestrator: how sagas stand and what they are, and what operators have them do.
+
+mod store;
+mod view;
 
 use contracts::{
+    ids,
     saga::v1::{
         self, DescribeDefinitionRequest, DescribeDefinitionResponse, GetSagaRequest, GetSagaResponse, ListSagasRequest,
-        ListSagasResponse, SagaState, describe_definition_response,
+        ListSagasResponse, OperateSagasRequest, OperateSagasResponse, PauseSagaRequest, PauseSagaResponse, ResumeSagaRequest,
+        ResumeSagaResponse, RetrySagaRequest, RetrySagaResponse, SagaState, SkipSagaRequest, SkipSagaResponse,
         saga_service_server::{SagaService, SagaServiceServer},
     },
-    time::to_proto,
 };
-use saga::{State, StepState, Undo};
+use futures::{StreamExt, stream};
+use kit::grpc::{aborted, call_error, internal, invalid, not_found, page, place, place_token, refused, text, trace_of};
+use messaging::{Runner, Trace};
+use saga::Operation;
 use sqlx::PgPool;
 pub(crate) use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
+use self::store::Filter;
 use crate::{
-    checkout, instance,
-    store::{self, Row},
+    definitions,
+    error::Refusal,
+    events::{Input, Orchestrator},
+    operations::{self, Asked},
+    store::Row,
 };
 
 const STATE_PREFIX: &str = "SAGA_STATE_";
-/// Of a saga that stands as well as any, but could not be saved when it asked again.
-const SET_ASIDE: &str = "it could not ask again; the log says why";
+/// Longer than any saga is kept.
+const AGE_S_MAX: i64 = 1_000_000_000;
+const SAID_CHARS_MAX: usize = 256;
+const DEFINITION_CHARS_MAX: usize = 64;
+/// Sagas that one call operates on, at most.
+const OPERATED_MAX: i32 = 1_000;
+/// Of these, how many wait for a commit at a time.
+const OPERATED_AT_ONCE_MAX: usize = 64;
 
-pub(crate) fn routes(pool: PgPool) -> Routes {
-    Routes::new(SagaServiceServer::new(Door { pool }))
+pub(crate) fn routes(pool: PgPool, runner: Runner<Orchestrator>) -> Routes {
+    Routes::new(SagaServiceServer::new(Door { pool, runner }))
 }
 
 struct Door {
     pool: PgPool,
+    runner: Runner<Orchestrator>,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
 
+/// Which saga an operator means, and the version of it that was looked at.
+struct Target {
+    order_id: String,
+    saga_id: String,
+    expected_version: i64,
+}
+
 #[tonic::async_trait]
 impl SagaService for Door {
     async fn list_sagas(&self, request: Request<ListSagasRequest>) -> Reply<ListSagasResponse> {
-        let ListSagasRequest { page_size, page_token, state } = request.into_inner();
-        let page = kit::grpc::page(page_size, &page_token)?;
-        let state = filter_of(state)?;
-        let before = kit::grpc::place(&page)?;
-        let mut rows = store::list(&self.pool, state, before, page.size + 1).await.map_err(kit::grpc::internal)?;
-        let size = usize::try_from(page.size).unwrap_or(usize::MAX);
-        let more = rows.len() > size;
-        rows.truncate(size);
-        let next_page_token = match rows.last() {
-            Some(last) if more => kit::grpc::place_token(last.started_at, last.order_id),
-            _ => String::new(),
-        };
-        Ok(Response::new(ListSagasResponse { sagas: rows.into_iter().map(view).collect(), next_page_token }))
+        let ListSagasRequest { page_size, page_token, state, definition, step, age_s_min, paused } = request.into_inner();
+        let page = page(page_size, &page_token)?;
+        let filter = filter_of(state, definition, &step, age_s_min, paused.then_some(true))?;
+        let (rows, more) = store::list(&self.pool, &filter, place(&page)?, page.size).await.map_err(internal)?;
+        let next_page_token = more.map(|(began, saga_id)| place_token(began, saga_id)).unwrap_or_default();
+        Ok(Response::new(ListSagasResponse { sagas: rows.into_iter().map(view::saga).collect(), next_page_token }))
     }
 
     async fn get_saga(&self, request: Request<GetSagaRequest>) -> Reply<GetSagaResponse> {
-        let GetSagaRequest { order_id } = request.into_inner();
-        let row = store::one(&self.pool, kit::grpc::order_id(&order_id)?).await.map_err(kit::grpc::internal)?;
-        let row = row.ok_or_else(|| kit::grpc::not_found("saga of order", &order_id))?;
-        Ok(Response::new(GetSagaResponse { saga: Some(view(row)) }))
+        let GetSagaRequest { order_id, saga_id } = request.into_inner();
+        let saga = self.shown(kit::grpc::order_id(&order_id)?, read_saga_id(&saga_id)?).await?;
+        Ok(Response::new(GetSagaResponse { saga: Some(saga) }))
+    }
+
+    async fn retry_saga(&self, request: Request<RetrySagaRequest>) -> Reply<RetrySagaResponse> {
+        let trace = trace_of(&request);
+        let RetrySagaRequest { order_id, saga_id, expected_version, who, reason } = request.into_inner();
+        let target = Target { order_id, saga_id, expected_version };
+        let saga = self.operate(Operation::Retry, target, who, reason, trace).await?;
+        Ok(Response::new(RetrySagaResponse { saga: Some(saga) }))
+    }
+
+    async fn skip_saga(&self, request: Request<SkipSagaRequest>) -> Reply<SkipSagaResponse> {
+        let trace = trace_of(&request);
+        let SkipSagaRequest { order_id, saga_id, expected_version, who, reason } = request.into_inner();
+        let target = Target { order_id, saga_id, expected_version };
+        let saga = self.operate(Operation::Skip, target, who, reason, trace).await?;
+        Ok(Response::new(SkipSagaResponse { saga: Some(saga) }))
+    }
+
+    async fn pause_saga(&self, request: Request<PauseSagaRequest>) -> Reply<PauseSagaResponse> {
+        let trace = trace_of(&request);
+        let PauseSagaRequest { order_id, saga_id, expected_version, who, reason } = request.into_inner();
+        let target = Target { order_id, saga_id, expected_version };
+        let saga = self.operate(Operation::Pause, target, who, reason, trace).await?;
+        Ok(Response::new(PauseSagaResponse { saga: Some(saga) }))
+    }
+
+    async fn resume_saga(&self, request: Request<ResumeSagaRequest>) -> Reply<ResumeSagaResponse> {
+        let trace = trace_of(&request);
+        let ResumeSagaRequest { order_id, saga_id, expected_version, who, reason } = request.into_inner();
+        let target = Target { order_id, saga_id, expected_version };
+        let saga = self.operate(Operation::Resume, target, who, reason, trace).await?;
+        Ok(Response::new(ResumeSagaResponse { saga: Some(saga) }))
+    }
+
+    async fn operate_sagas(&self, request: Request<OperateSagasRequest>) -> Reply<OperateSagasResponse> {
+        let trace = trace_of(&request);
+        let asked = request.into_inner();
+        let operation = operations::parse(&asked.operation)
+            .ok_or_else(|| invalid("operation", "must be RETRY, SKIP, PAUSE or RESUME", "UNKNOWN_OPERATION"))?;
+        let filter = bulk_filter(operation, &asked)?;
+        if !(1..=OPERATED_MAX).contains(&asked.sagas_max) {
+            return Err(invalid("sagas_max", &format!("must be 1 to {OPERATED_MAX}"), "BAD_CAP"));
+        }
+        if !asked.dry_run {
+            said("who", &asked.who)?;
+            said("reason", &asked.reason)?;
+        }
+        let (rows, more) = self.found(&filter, i64::from(asked.sagas_max)).await?;
+        // One cause for all, so that each has an id of its own.
+        let cause = kit::fresh_id();
+        let operated = rows.into_iter().map(|row| {
+            let (asked, trace) = (&asked, trace.clone());
+            async move {
+                let would = row.known().is_some_and(|(definition, progress)| progress.allows(definition, operation));
+                let done = would && (asked.dry_run || self.operate_on(&row, operation, asked, cause, trace).await?);
+                Ok::<_, Status>((row.order_id.to_string(), done))
+            }
+        });
+        let operated: Vec<_> = stream::iter(operated).buffered(OPERATED_AT_ONCE_MAX).collect().await;
+        let (mut order_ids, mut refused_order_ids) = (Vec::new(), Vec::new());
+        for one in operated {
+            match one? {
+                (order_id, true) => order_ids.push(order_id),
+                (order_id, false) => refused_order_ids.push(order_id),
+            }
+        }
+        Ok(Response::new(OperateSagasResponse { order_ids, refused_order_ids, more }))
     }
 
     async fn describe_definition(&self, request: Request<DescribeDefinitionRequest>) -> Reply<DescribeDefinitionResponse> {
         let DescribeDefinitionRequest { name } = request.into_inner();
-        let definition = checkout::newest(&name).ok_or_else(|| kit::grpc::not_found("definition", &name))?;
-        let steps = definition.steps.iter().enumerate().map(|(at, step)| describe_definition_response::Step {
-            name: step.name.to_owned(),
-            command: step.command.to_owned(),
-            undo: definition.undo_of(at).unwrap_or_default().to_owned(),
-            pivot: step.undo == Undo::Pivot,
+        let definition = definitions::newest(&name).ok_or_else(|| not_found("definition", &name))?;
+        Ok(Response::new(view::definition(definition)))
+    }
+}
+
+impl Door {
+    async fn shown(&self, order_id: Uuid, saga_id: Option<Uuid>) -> Result<v1::Saga, Status> {
+        let row = store::one(&self.pool, order_id, saga_id).await.map_err(internal)?;
+        let row = row.ok_or_else(|| not_found("saga of order", &order_id.to_string()))?;
+        let operations = store::operations_on(&self.pool, &row).await.map_err(internal)?;
+        Ok(v1::Saga { operations: operations.into_iter().map(view::operation).collect(), ..view::saga(row) })
+    }
+
+    /// Has it done, and shows the saga as it is then.
+    async fn operate(
+        &self,
+        operation: Operation,
+        target: Target,
+        who: String,
+        reason: String,
+        trace: Trace,
+    ) -> Result<v1::Saga, Status> {
+        let (order_id, saga_id) = (kit::grpc::order_id(&target.order_id)?, read_saga_id(&target.saga_id)?);
+        let expected_version = match target.expected_version {
+            0 => None,
+            1.. => Some(target.expected_version),
+            _ => return Err(invalid("expected_version", "must be a version, or 0 for any", "BAD_VERSION")),
+        };
+        said("who", &who)?;
+        said("reason", &reason)?;
+        let input = Input::Operated(Asked { order_id, saga_id, expected_version, operation, who, reason });
+        self.runner.call(kit::fresh_id(), order_id.to_string(), trace, input).await.map_err(call_error)?;
+        self.shown(order_id, saga_id).await
+    }
+
+    /// What is not over and meets the filter, and whether there is more than so many.
+    async fn found(&self, filter: &Filter, sagas_max: i64) -> Result<(Vec<Row>, bool), Status> {
+        let (mut found, mut before) = (Vec::new(), place(&page(0, "")?)?);
+        loop {
+            let left = sagas_max - i64::try_from(found.len()).unwrap_or(i64::MAX);
+            let (rows, more) = store::list(&self.pool, filter, before, left).await.map_err(internal)?;
+            found.extend(rows);
+            let full = i64::try_from(found.len()).is_ok_and(|rows| rows >= sagas_max);
+            match more {
+                Some(place) if !full => before = place,
+                more => return Ok((found, more.is_some())),
+            }
+        }
+    }
+
+    /// Whether the saga, as it was found, took the operation.
+    async fn operate_on(
+        &self,
+        row: &Row,
+        operation: Operation,
+        asked: &OperateSagasRequest,
+        cause: Uuid,
+        trace: Trace,
+    ) -> Result<bool, Status> {
+        let input = Input::Operated(Asked {
+            order_id: row.order_id,
+            saga_id: Some(row.saga_id),
+            expected_version: Some(row.version),
+            operation,
+            who: asked.who.clone(),
+            reason: asked.reason.clone(),
         });
-        Ok(Response::new(DescribeDefinitionResponse {
-            name: definition.name.to_owned(),
-            version: definition.version,
-            steps: steps.collect(),
-            mermaid: saga::mermaid(definition),
-        }))
+        let (id, key) = (ids::derive(cause, &row.saga_id.to_string()), row.order_id.to_string());
+        match self.runner.call(id, key, trace, input).await {
+            Ok(()) => Ok(true),
+            Err(messaging::CallError::Refused(_) | messaging::CallError::Failed) => Ok(false),
+            Err(error) => Err(call_error(error)),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotStarted => not_found("saga", "of this order and id"),
+            Refusal::UnknownDefinition => refused("UNKNOWN_DEFINITION", refusal),
+            Refusal::Unreadable(_) => refused("UNREADABLE", refusal),
+            Refusal::MovedOn(_) => aborted("VERSION_MOVED_ON", refusal),
+            Refusal::MakesNoSense(_) => refused("NOTHING_TO_DO", refusal),
+        }
+    }
+}
+
+fn said(field: &str, value: &str) -> Result<(), Status> {
+    text(field, value, 1..=SAID_CHARS_MAX)
+}
+
+/// `None` where none is named.
+fn read_saga_id(given: &str) -> Result<Option<Uuid>, Status> {
+    match given {
+        "" => Ok(None),
+        given => ids::parse(given).map(Some).map_err(|_| invalid("saga_id", "must be a UUID, or empty", "MALFORMED_ID")),
+    }
+}
+
+fn filter_of(state: i32, definition: String, step: &str, age_s_min: i64, paused: Option<bool>) -> Result<Filter, Status> {
+    let state = state_of(state)?;
+    text("definition", &definition, 0..=DEFINITION_CHARS_MAX)?;
+    if !(0..=AGE_S_MAX).contains(&age_s_min) {
+        return Err(invalid("age_s_min", &format!("must be 0 to {AGE_S_MAX}"), "BAD_AGE"));
+    }
+    let asked = match step {
+        "" => None,
+        step => Some(places_of(&definition, step)?),
+    };
+    let open = paused.is_some() || asked.is_some() || !matches!(state, "" | "DONE" | "UNDONE");
+    let age_s_min = Some(age_s_min as f64).filter(|age| *age > 0.0);
+    Ok(Filter { state, definition, asked, age_s_min, paused, open })
+}
+
+/// Operations are for what is not over, and only for those that they would change: a second call goes on with others.
+fn bulk_filter(operation: Operation, asked: &OperateSagasRequest) -> Result<Filter, Status> {
+    let OperateSagasRequest { state, definition, step, age_s_min, paused, .. } = asked;
+    let paused = match operation {
+        Operation::Pause => Some(*paused),
+        Operation::Resume => Some(true),
+        Operation::Retry | Operation::Skip => paused.then_some(true),
+    };
+    let filter = filter_of(*state, definition.clone(), step, *age_s_min, paused)?;
+    let given = *state != 0 || !definition.is_empty() || !step.is_empty() || *age_s_min > 0 || asked.paused;
+    match given {
+        true => Ok(Filter { open: true, ..filter }),
+        false => Err(invalid("state", "at least one of state, definition, step, age_s_min and paused must be given", "NO_FILTER")),
     }
 }
 
 /// The state as it is stored; empty for any.
-fn filter_of(state: i32) -> Result<&'static str, Status> {
+fn state_of(state: i32) -> Result<&'static str, Status> {
     match SagaState::try_from(state) {
         Ok(SagaState::Unspecified) => Ok(""),
         Ok(state) => Ok(state.as_str_name().strip_prefix(STATE_PREFIX).unwrap_or_default()),
-        Err(_) => Err(kit::grpc::invalid("state", "is not a state of a saga", "UNKNOWN_STATE")),
+        Err(_) => Err(invalid("state", "is not a state of a saga", "UNKNOWN_STATE")),
     }
 }
 
-fn view(row: Row) -> v1::Saga {
-    let known = row.known();
-    let (steps, remaining, mut attention) = match &known {
-        None => (Vec::new(), Vec::new(), String::new()),
-        Some((definition, progress)) => (
-            definition
-                .steps
-                .iter()
-                .zip(&progress.steps)
-                .map(|(step, stand)| v1::Step { name: step.name.to_owned(), state: state_of(stand.state).into() })
-                .collect(),
-            progress.remaining(definition).into_iter().map(|command| command.name(definition).to_owned()).collect(),
-            instance::attention(definition, progress),
-        ),
-    };
-    if attention.is_empty() && known.is_some() && row.state == State::NeedsAttention.as_str() {
-        attention.push_str(SET_ASIDE);
-    }
-    let state = SagaState::from_str_name(&format!("{STATE_PREFIX}{}", row.state)).unwrap_or_default();
-    let reason = [attention, row.reason].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
-    v1::Saga {
-        saga_id: row.saga_id.to_string(),
-        order_id: row.order_id.to_string(),
-        definition: row.definition,
-        definition_version: row.definition_version,
-        state: state.into(),
-        steps,
-        reason,
-        remaining,
-        deadline: row.deadline_at.map(to_proto),
-        started_at: Some(to_proto(row.started_at)),
-        updated_at: Some(to_proto(row.updated_at)),
-    }
-}
-
-fn state_of(state: StepState) -> v1::StepState {
-    match state {
-        StepState::Waiting => v1::StepState::Waiting,
-        StepState::Asked => v1::StepState::Asked,
-        StepState::Done => v1::StepState::Done,
-        StepState::Refused => v1::StepState::Refused,
-        StepState::Undoing => v1::StepState::Undoing,
-        StepState::Undone => v1::StepState::Undone,
-        StepState::UndoRefused => v1::StepState::UndoRefused,
-        StepState::Skipped => v1::StepState::Skipped,
+/// Where this step is in the definitions that have it; places count from 1.
+fn places_of(definition: &str, step: &str) -> Result<Vec<(&'static str, i32, i32)>, Status> {
+    let wanted = definitions::DEFINITIONS.iter().filter(|known| definition.is_empty() || known.name == definition);
+    let places: Vec<_> = wanted
+        .filter_map(|known| {
+            let place = known.steps.iter().position(|named| named.name == step)?;
+            Some((known.name, known.version, i32::try_from(place + 1).ok()?))
+        })
+        .collect();
+    match places.is_empty() {
+        true => Err(invalid("step", "is not the name of a step", "UNKNOWN_STEP")),
+        false => Ok(places),
     }
 }

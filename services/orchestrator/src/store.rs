@@ -1,4 +1,4 @@
-//! Every SQL statement of the orchestrator.
+//! Every SQL statement of the orchestrator, but those that only show sagas: `grpc/store.rs`.
 
 use bytes::Bytes;
 use messaging::Trace;
@@ -8,9 +8,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    checkout,
-    events::Book,
+    definitions,
+    events::{Book, Key},
     instance::{Instance, Kept},
+    operations::{self, Done},
 };
 
 macro_rules! columns {
@@ -19,6 +20,7 @@ macro_rules! columns {
          refunded_amount, reason, deadline_at, traceparent, tracestate, started_at, updated_at, version"
     };
 }
+pub(crate) use columns;
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct Row {
@@ -39,19 +41,24 @@ pub(crate) struct Row {
     tracestate: Option<String>,
     pub(crate) started_at: OffsetDateTime,
     pub(crate) updated_at: OffsetDateTime,
-    version: i64,
+    pub(crate) version: i64,
 }
 
 impl Row {
     /// `None` where this binary does not know the definition, or can't read how the saga stands.
     pub(crate) fn known(&self) -> Option<(&'static Definition, Progress)> {
-        let definition = checkout::definition(&self.definition, self.definition_version)?;
+        let definition = definitions::definition(&self.definition, self.definition_version)?;
         let progress: Progress = self.progress.parse().ok()?;
         (progress.steps.len() == definition.steps.len()).then_some((definition, progress))
     }
 
-    fn instance(self) -> Result<Instance, Uuid> {
-        let (definition, progress) = self.known().ok_or(self.order_id)?;
+    /// Whether it is the saga that settles the order itself, and not one of its refunds.
+    pub(crate) fn settles_order(&self) -> bool {
+        self.saga_id == definitions::saga_id(self.order_id, &self.definition)
+    }
+
+    fn instance(self) -> Result<Instance, Key> {
+        let (definition, progress) = self.known().ok_or((self.order_id, self.saga_id))?;
         Ok(Instance {
             order_id: self.order_id,
             saga_id: self.saga_id,
@@ -74,23 +81,30 @@ impl Row {
     }
 }
 
-/// Loads and locks the sagas of these orders, which must be sorted.
-pub(crate) async fn load(db: &mut PgConnection, order_ids: &[Uuid]) -> sqlx::Result<Book> {
-    let rows: Vec<Row> =
-        sqlx::query_as(concat!("select ", columns!(), " from sagas where order_id = any($1) order by order_id for no key update"))
-            .bind(order_ids)
-            .fetch_all(db)
-            .await?;
+/// Loads and locks the sagas of these orders, which must be sorted, and which of these calls of operators are written down.
+pub(crate) async fn load(db: &mut PgConnection, order_ids: &[Uuid], calls: &[Uuid]) -> sqlx::Result<Book> {
+    let rows: Vec<Row> = sqlx::query_as(concat!(
+        "select ",
+        columns!(),
+        " from sagas where order_id = any($1) order by order_id, saga_id for no key update"
+    ))
+    .bind(order_ids)
+    .fetch_all(&mut *db)
+    .await?;
     let mut book = Book::default();
     for row in rows {
         match row.instance() {
             Ok(saga) => {
-                book.sagas.insert(saga.order_id, saga);
+                book.sagas.insert((saga.order_id, saga.saga_id), saga);
             }
-            Err(order_id) => {
-                book.unknown.insert(order_id);
+            Err(key) => {
+                book.unknown.insert(key);
             }
         }
+    }
+    if !calls.is_empty() {
+        let known = "select id from saga_operations where id = any($1)";
+        book.known = sqlx::query_scalar(known).bind(calls).fetch_all(db).await?.into_iter().collect();
     }
     Ok(book)
 }
@@ -143,13 +157,14 @@ pub(crate) async fn update(db: &mut PgConnection, sagas: &[&Instance]) -> sqlx::
              reservation_id = later.reservation_id, shipment_id = later.shipment_id, refunded_amount = later.refunded_amount,
              reason = later.reason, deadline_at = later.deadline_at, traceparent = later.traceparent, tracestate = later.tracestate,
              updated_at = later.updated_at, version = later.version
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::text[],
-             $9::timestamptz[], $10::text[], $11::text[], $12::timestamptz[], $13::bigint[])
-             as later (order_id, progress, state, payment_id, reservation_id, shipment_id, refunded_amount, reason, deadline_at,
-                 traceparent, tracestate, updated_at, version)
-         where sagas.order_id = later.order_id",
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[],
+             $10::timestamptz[], $11::text[], $12::text[], $13::timestamptz[], $14::bigint[])
+             as later (order_id, saga_id, progress, state, payment_id, reservation_id, shipment_id, refunded_amount, reason,
+                 deadline_at, traceparent, tracestate, updated_at, version)
+         where sagas.order_id = later.order_id and sagas.saga_id = later.saga_id",
     )
     .bind(each(sagas, |saga| saga.order_id))
+    .bind(each(sagas, |saga| saga.saga_id))
     .bind(each(sagas, |saga| saga.progress.to_string()))
     .bind(each(sagas, |saga| saga.progress.state().as_str()))
     .bind(each(sagas, |saga| saga.kept.payment_id.as_str()))
@@ -164,6 +179,27 @@ pub(crate) async fn update(db: &mut PgConnection, sagas: &[&Instance]) -> sqlx::
     .bind(each(sagas, |saga| saga.version))
     .execute(db)
     .await?;
+    Ok(())
+}
+
+/// What operators did. Few at a time, and none as a rule.
+pub(crate) async fn insert_operations(db: &mut PgConnection, done: &[Done]) -> sqlx::Result<()> {
+    for Done { id, order_id, saga_id, version, operation, who, reason, at } in done {
+        sqlx::query(
+            "insert into saga_operations (order_id, saga_id, version, id, kind, who, reason, at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(order_id)
+        .bind(saga_id)
+        .bind(version)
+        .bind(id)
+        .bind(operations::name(*operation))
+        .bind(who)
+        .bind(reason)
+        .bind(at)
+        .execute(&mut *db)
+        .await?;
+    }
     Ok(())
 }
 
@@ -182,7 +218,7 @@ pub(crate) async fn due(pool: &PgPool, first_ms: u64, limit: i64) -> sqlx::Resul
     sqlx::query_as(
         "select order_id, saga_id, deadline_at, traceparent, tracestate from sagas
          where open and started_at <= now() - make_interval(secs => $1) and deadline_at <= now()
-         order by started_at, order_id limit $2",
+         order by started_at, saga_id limit $2",
     )
     .bind(std::time::Duration::from_millis(first_ms).as_secs_f64())
     .bind(limit)
@@ -195,40 +231,44 @@ pub(crate) async fn due(pool: &PgPool, first_ms: u64, limit: i64) -> sqlx::Resul
 pub(crate) async fn set_aside(pool: &PgPool, due: &Due) -> sqlx::Result<()> {
     sqlx::query(
         "update sagas set state = 'NEEDS_ATTENTION', deadline_at = null, updated_at = now(), version = version + 1
-         where order_id = $1 and deadline_at = $2",
+         where order_id = $1 and saga_id = $2 and deadline_at = $3",
     )
     .bind(due.order_id)
+    .bind(due.saga_id)
     .bind(due.deadline_at)
     .execute(pool)
     .await?;
     Ok(())
 }
 
-pub(crate) async fn one(pool: &PgPool, order_id: Uuid) -> sqlx::Result<Option<Row>> {
-    sqlx::query_as(concat!("select ", columns!(), " from sagas where order_id = $1")).bind(order_id).fetch_optional(pool).await
+/// Sagas of one version that are not over.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Live {
+    pub definition: String,
+    pub version: i32,
+    /// Steps that their progress has.
+    pub steps: i32,
+    pub sagas: i64,
+    /// When the oldest of them began.
+    pub since: OffsetDateTime,
 }
 
-/// Sagas in this state (empty: any) that began before `(started_at, order_id)`, newest first. Those that are open and those that are over
-/// have an index each, so that the few which need a person are found among millions; a half that cannot have the state is not looked at.
-pub(crate) async fn list(pool: &PgPool, state: &str, before: (OffsetDateTime, Uuid), limit: i64) -> sqlx::Result<Vec<Row>> {
-    sqlx::query_as(concat!(
-        "select ",
-        columns!(),
-        " from (
-             (select * from sagas
-              where open and $1 not in ('DONE', 'UNDONE') and ($1 = '' or state = $1) and (started_at, order_id) < ($2, $3)
-              order by started_at desc, order_id desc limit $4)
-             union all
-             (select * from sagas
-              where not open and $1 in ('', 'DONE', 'UNDONE') and ($1 = '' or state = $1) and (started_at, order_id) < ($2, $3)
-              order by started_at desc, order_id desc limit $4)
-         ) listed
-         order by started_at desc, order_id desc limit $4"
-    ))
-    .bind(state)
-    .bind(before.0)
-    .bind(before.1)
-    .bind(limit)
-    .fetch_all(pool)
+impl Live {
+    /// Whether this binary can go on with them.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let known = definitions::definition(&self.definition, self.version);
+        known.is_some_and(|known| i32::try_from(known.steps.len()) == Ok(self.steps))
+    }
+}
+
+/// What is not over in a database of the orchestrator, also in one that an older binary has made.
+pub async fn live(db: &mut PgConnection) -> sqlx::Result<Vec<Live>> {
+    sqlx::query_as(
+        "select definition, definition_version as version, cardinality(string_to_array(split_part(progress, ' ', 1), ',')) as steps,
+             count(*) as sagas, min(started_at) as since
+         from sagas where open group by 1, 2, 3 order by 1, 2, 3",
+    )
+    .fetch_all(db)
     .await
 }

@@ -11,14 +11,14 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::order::Line;
+use crate::{catalogue::Catalogue, error::Refusal, order::Line};
 
 pub(crate) const LINES_MAX: usize = 100;
 pub(crate) const QUANTITY_MAX: i32 = 10_000;
 const CUSTOMER_CHARS_MAX: usize = 128;
 const SKU_CHARS_MAX: usize = 64;
 const TOKEN_CHARS_MAX: usize = 128;
-const KEY_CHARS_MAX: usize = 255;
+pub(crate) const REASON_CHARS_MAX: usize = 256;
 
 /// What is wrong with a request, by field.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,9 +29,19 @@ pub(crate) struct Invalid {
 }
 
 impl Invalid {
-    fn new(field: impl Into<String>, description: impl Into<String>, reason: &'static str) -> Self {
+    pub(crate) fn new(field: impl Into<String>, description: impl Into<String>, reason: &'static str) -> Self {
         Self { field: field.into(), description: description.into(), reason }
     }
+}
+
+/// A line's price is not what the catalogue says by now.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PriceChanged {
+    pub(crate) field: String,
+    pub(crate) sku: String,
+    pub(crate) currency: String,
+    pub(crate) asked: i64,
+    pub(crate) catalogue: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -57,10 +67,7 @@ pub(crate) struct DraftLine {
 impl Draft {
     /// Checks a request. `fresh` is the order's id where the request has no idempotency key.
     pub(crate) fn check(mut request: CreateOrderRequest, fresh: impl FnOnce() -> Uuid) -> Result<Self, Invalid> {
-        let key = std::mem::take(&mut request.idempotency_key);
-        if key.chars().count() > KEY_CHARS_MAX || !key.chars().all(|c| (' '..='~').contains(&c)) {
-            return Err(Invalid::new("idempotency_key", "must have 1 to 255 printable ASCII characters", "BAD_IDEMPOTENCY_KEY"));
-        }
+        let idempotency_key = take_key(&mut request.idempotency_key)?;
         let request_hash = Sha256::digest(request.encode_to_vec()).to_vec();
         text("customer_id", &request.customer_id, 1, CUSTOMER_CHARS_MAX)?;
         text("payment_token", &request.payment_token, 0, TOKEN_CHARS_MAX)?;
@@ -92,7 +99,6 @@ impl Draft {
             .into_iter()
             .map(|item| DraftLine { sku: item.sku, quantity: item.quantity, unit_price: item.unit_price })
             .collect();
-        let idempotency_key = Some(key).filter(|key| !key.is_empty());
         let draft = Self {
             id: idempotency_key.as_deref().map_or_else(fresh, ids::order_of_key),
             idempotency_key,
@@ -107,29 +113,47 @@ impl Draft {
         Ok(draft)
     }
 
-    /// The lines with their prices, and what they come to.
-    pub(crate) fn price(&self, catalogue: impl Fn(&str) -> Option<i64>) -> Result<(Vec<Line>, i64), Invalid> {
+    /// The lines with their prices, and what they come to. The catalogue's price counts; a caller names one only to be told when it is
+    /// another by now, or where the catalogue has none.
+    pub(crate) fn price(&self, catalogue: &Catalogue) -> Result<(Vec<Line>, i64), Refusal> {
         let mut lines = Vec::with_capacity(self.lines.len());
         for (i, line) in self.lines.iter().enumerate() {
-            let unit_price = line.unit_price.or_else(|| catalogue(&line.sku)).ok_or_else(|| {
-                let description = format!("is missing, and the catalogue has no price of {:?} in {}", line.sku, self.currency);
-                Invalid::new(format!("items[{i}].unit_price"), description, "PRICE_UNKNOWN")
-            })?;
+            let field = || format!("items[{i}].unit_price");
+            let unit_price = match (line.unit_price, catalogue.price(&line.sku, &self.currency)) {
+                (Some(asked), Some(known)) if asked != known => {
+                    let (sku, currency) = (line.sku.clone(), self.currency.clone());
+                    return Err(Refusal::PriceChanged(PriceChanged { field: field(), sku, currency, asked, catalogue: known }));
+                }
+                (Some(price), _) | (None, Some(price)) => price,
+                (None, None) => {
+                    let description = format!("is missing, and the catalogue has no price of {:?} in {}", line.sku, self.currency);
+                    return Err(Invalid::new(field(), description, "PRICE_UNKNOWN").into());
+                }
+            };
             lines.push(Line { sku: line.sku.clone(), quantity: line.quantity, unit_price });
         }
         let total = total(lines.iter().map(|line| (line.quantity, line.unit_price)))?;
         if total == 0 {
-            return Err(Invalid::new("items", "must come to more than 0: there would be nothing to charge", "TOTAL_IS_ZERO"));
+            return Err(Invalid::new("items", "must come to more than 0: there would be nothing to charge", "TOTAL_IS_ZERO").into());
         }
         Ok((lines, total))
     }
+}
+
+/// The idempotency key of a request, which is no part of what is asked for; `None` without one.
+pub(crate) fn take_key(key: &mut String) -> Result<Option<String>, Invalid> {
+    let key = std::mem::take(key);
+    if !ids::is_key(&key) {
+        return Err(Invalid::new("idempotency_key", "must have 1 to 255 printable ASCII characters", "BAD_IDEMPOTENCY_KEY"));
+    }
+    Ok(Some(key).filter(|key| !key.is_empty()))
 }
 
 fn total(lines: impl Iterator<Item = (i32, i64)>) -> Result<i64, Invalid> {
     money::total(lines).ok_or_else(|| Invalid::new("items", "come to more than 9223372036854775807 minor units", "TOTAL_TOO_LARGE"))
 }
 
-fn text(field: &str, value: &str, min: usize, max: usize) -> Result<(), Invalid> {
+pub(crate) fn text(field: &str, value: &str, min: usize, max: usize) -> Result<(), Invalid> {
     let chars = value.chars().count();
     if chars < min || chars > max {
         return Err(Invalid::new(field, format!("must have {min} to {max} characters"), "BAD_LENGTH"));
@@ -142,7 +166,7 @@ fn text(field: &str, value: &str, min: usize, max: usize) -> Result<(), Invalid>
 
 #[cfg(test)]
 mod tests {
-    use contracts::order::v1::OrderItem;
+    use contracts::{inventory::v1::Price, order::v1::OrderItem};
 
     use super::*;
 
@@ -202,15 +226,43 @@ mod tests {
         }
     }
 
+    /// Prices in LKR.
+    fn catalogue(prices: &[(&str, i64)]) -> Catalogue {
+        let mut catalogue = Catalogue::default();
+        for (sku, unit_price) in prices {
+            catalogue.put((*sku).to_owned(), Price { currency: "LKR".to_owned(), unit_price: *unit_price });
+        }
+        catalogue
+    }
+
+    fn invalid(refused: Result<(Vec<Line>, i64), Refusal>) -> &'static str {
+        match refused {
+            Err(Refusal::Invalid(invalid)) => invalid.reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_missing_price_comes_from_the_catalogue() {
         let draft = check(CreateOrderRequest { items: vec![item("a", 2, None), item("b", 1, Some(5))], ..good() }).expect("good");
-        let (lines, total) = draft.price(|sku| (sku == "a").then_some(100)).expect("priced");
+        let (lines, total) = draft.price(&catalogue(&[("a", 100)])).expect("priced");
         assert_eq!((lines[0].unit_price, total), (100, 205));
-        assert_eq!(draft.price(|_| Some(0)).map(|(_, total)| total), Ok(5));
+        assert_eq!(draft.price(&catalogue(&[("a", 0)])).expect("priced").1, 5);
         let free = check(CreateOrderRequest { items: vec![item("a", 2, Some(0))], ..good() }).expect("good");
-        assert_eq!(free.price(|_| None).expect_err("nothing to charge").reason, "TOTAL_IS_ZERO");
-        assert_eq!(draft.price(|_| None).expect_err("no price").reason, "PRICE_UNKNOWN");
-        assert_eq!(draft.price(|_| Some(i64::MAX)).expect_err("too large").reason, "TOTAL_TOO_LARGE");
+        assert_eq!(invalid(free.price(&catalogue(&[]))), "TOTAL_IS_ZERO", "nothing to charge");
+        assert_eq!(invalid(draft.price(&catalogue(&[]))), "PRICE_UNKNOWN");
+        assert_eq!(invalid(draft.price(&catalogue(&[("a", i64::MAX)]))), "TOTAL_TOO_LARGE");
+        let elsewhere = check(CreateOrderRequest { currency: "USD".into(), ..good() }).expect("good");
+        assert!(elsewhere.price(&catalogue(&[("SKU-123", 1)])).is_ok(), "a price in another currency is no price");
+    }
+
+    #[test]
+    fn a_price_that_is_not_the_catalogues_is_refused_with_both() {
+        let draft =
+            check(CreateOrderRequest { items: vec![item("a", 2, Some(7)), item("b", 1, Some(5))], ..good() }).expect("good");
+        assert!(draft.price(&catalogue(&[("a", 7), ("b", 5)])).is_ok());
+        let Err(Refusal::PriceChanged(changed)) = draft.price(&catalogue(&[("a", 7), ("b", 6)])) else { panic!("it has changed") };
+        assert_eq!((changed.field.as_str(), changed.sku.as_str()), ("items[1].unit_price", "b"));
+        assert_eq!((changed.asked, changed.catalogue, changed.currency.as_str()), (5, 6, "LKR"));
     }
 }

@@ -1,43 +1,59 @@
 //! The handler: every change of an order goes through here, from callers, commands and the catalogue alike.
 
+mod told;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-use contracts::{Message, ids, inventory::v1::ProductUpserted, order::v1 as proto, time::from_proto};
-use kit::news;
-use messaging::{Decision, Envelope, Handler, Heard, News, Record};
+use contracts::{
+    Message,
+    ids::{self, NotAnId},
+    inventory::v1::ProductUpserted,
+    order::v1 as proto,
+};
+use messaging::{Decision, Envelope, Handler, Heard, Record};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use self::told::{Command, FACTS_MAX, cause};
 use crate::{
-    answers::{cancelled, completed, confirm_refused, failed},
+    catalogue::{self, Catalogue},
     draft::Draft,
     error::Refusal,
-    order::{self, Entry, Fact, Line, Order, Said, Status},
+    order::{self, Entry, Line, Order, Said, Status},
     pending::{Move, Pending, Told},
-    store,
+    refund::{Ask, Closing, Refund},
+    said, store,
     watch::Watchers,
 };
 
-/// Which definition settles a new order.
-const DEFINITION: &str = "checkout";
-/// Facts of one command. A turn of a saga has three at most.
-const FACTS_MAX: usize = 16;
-
-/// `Told` has what happened elsewhere, in order, and then what is to be done.
 pub(crate) enum Input {
     Create(Box<Draft>),
-    Cancel { order_id: Uuid, reason: String },
-    Told { order_id: Uuid, facts: Vec<proto::Fact>, command: Option<Command> },
-    Priced { said_at: OffsetDateTime, product: ProductUpserted },
-}
-
-pub(crate) enum Command {
-    Confirm { confirm: proto::ConfirmOrder, given_up: bool },
-    Close(proto::CloseOrder),
+    Cancel {
+        order_id: Uuid,
+        reason: String,
+    },
+    Refund(Ask),
+    /// What happened elsewhere, in order, and then what is to be done.
+    Told {
+        order_id: Uuid,
+        facts: Vec<proto::Fact>,
+        command: Option<Command>,
+    },
+    /// The saga of a refund is over.
+    CloseRefund {
+        order_id: Uuid,
+        refund_id: Uuid,
+        command_id: String,
+        how: Closing,
+    },
+    Priced {
+        said: catalogue::Said,
+        product: ProductUpserted,
+    },
 }
 
 /// What a caller is told.
@@ -47,6 +63,14 @@ pub(crate) struct Answer {
     pub(crate) status: Status,
     /// The same request was answered before.
     pub(crate) replayed: bool,
+    /// Id, minor units and currency of a refund that was asked for.
+    pub(crate) refund: Option<(Uuid, i64, String)>,
+}
+
+impl Answer {
+    pub(crate) fn of(order_id: Uuid, status: Status, replayed: bool) -> Self {
+        Self { order_id, status, replayed, refund: None }
+    }
 }
 
 /// The rows of a batch, and what is new of them.
@@ -55,13 +79,17 @@ pub(crate) struct Book {
     pub(crate) orders: BTreeMap<Uuid, Order>,
     /// Entries that are written down already: (order, cause).
     pub(crate) known: HashSet<(Uuid, Uuid)>,
-    /// (sku, currency) → price.
-    pub(crate) catalogue: HashMap<(String, String), i64>,
+    pub(crate) catalogue: Catalogue,
+    /// By order and refund.
+    pub(crate) refunds: BTreeMap<(Uuid, Uuid), Refund>,
+    /// What was heard last of the products that are spoken of.
+    pub(crate) heard: HashMap<String, catalogue::Said>,
     /// Those that are new, with their lines.
     pub(crate) new_orders: HashMap<Uuid, Vec<Line>>,
     pub(crate) changed: HashSet<Uuid>,
     pub(crate) entries: Vec<Entry>,
-    pub(crate) priced: BTreeMap<String, (OffsetDateTime, ProductUpserted)>,
+    pub(crate) changed_refunds: BTreeSet<(Uuid, Uuid)>,
+    pub(crate) priced: BTreeMap<String, ProductUpserted>,
     /// For the log.
     pub(crate) moves: Vec<Move>,
 }
@@ -69,12 +97,33 @@ pub(crate) struct Book {
 pub(crate) struct Orders {
     watchers: Arc<Watchers>,
     pending: Pending,
+    /// Which definition settles a new order.
+    checkout: &'static str,
 }
 
 impl Orders {
-    pub(crate) fn new(watchers: Arc<Watchers>) -> Self {
-        Self { watchers, pending: Pending::default() }
+    pub(crate) fn new(watchers: Arc<Watchers>, checkout: &'static str) -> Self {
+        Self { watchers, pending: Pending::default(), checkout }
     }
+}
+
+/// What a message means here; `None` if nothing.
+fn pick(message: Message, place: catalogue::Said) -> Option<Result<Input, Unreadable>> {
+    let closed = |order_id: &str, refund_id: &str, command_id, how| -> Result<Input, Unreadable> {
+        Ok(Input::CloseRefund { order_id: id("order_id", order_id)?, refund_id: id("refund_id", refund_id)?, command_id, how })
+    };
+    Some(match message {
+        Message::SettleRefund(m) => closed(&m.order_id, &m.refund_id, m.command_id, Closing::Settled),
+        Message::RefuseRefund(m) => closed(&m.order_id, &m.refund_id, m.command_id, Closing::Refused { reason: m.reason }),
+        Message::ProductUpserted(product) => {
+            let mut currencies = HashSet::new();
+            match product.prices.iter().all(|price| currencies.insert(price.currency.as_str())) {
+                true => Ok(Input::Priced { said: place, product }),
+                false => Err(Unreadable::TwoPrices),
+            }
+        }
+        message => return told::read(message),
+    })
 }
 
 impl Handler for Orders {
@@ -84,62 +133,50 @@ impl Handler for Orders {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Input> {
-        let Some(message) = Message::decode(&record.type_name, &record.payload) else {
-            use Message::{CloseOrder, ConfirmOrder, ProductUpserted, RecordProgress};
-            let heard = |message| matches!(message, RecordProgress(_) | ConfirmOrder(_) | CloseOrder(_) | ProductUpserted(_));
-            return kit::unknown(record, heard);
-        };
-        match message {
-            Err(error) => Heard::Undecodable(error.to_string()),
-            Ok(Message::ProductUpserted(product)) => {
-                let mut currencies = HashSet::new();
-                match product.prices.iter().all(|price| currencies.insert(price.currency.as_str())) {
-                    true => Heard::Input(Input::Priced { said_at: record.at, product }),
-                    false => Heard::Undecodable("it has two prices in one currency".to_owned()),
-                }
-            }
-            Ok(message) => match told(message) {
-                None => Heard::Ignored,
-                Some(Ok(input)) => Heard::Input(input),
-                Some(Err(unreadable)) => Heard::Undecodable(unreadable),
-            },
-        }
+        let place = catalogue::Said { seq: record.place.map_or(0, |place| place.seq), at: record.at };
+        kit::hear(record, |message| pick(message, place))
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
         // What a batch left behind that was not committed.
         self.pending.stage(Told::default());
-        let mut orders = Vec::with_capacity(batch.len());
-        let mut causes = Vec::new();
-        let mut unpriced = Vec::new();
+        let mut wanted = store::Wanted::default();
         for asked in batch {
             match &asked.input {
                 Input::Create(draft) => {
-                    orders.push(draft.id);
-                    let missing = draft.lines.iter().filter(|line| line.unit_price.is_none());
-                    unpriced.extend(missing.map(|line| line.sku.as_str()));
+                    wanted.orders.push(draft.id);
+                    wanted.prices.extend(draft.lines.iter().map(|line| (line.sku.as_str(), draft.currency.as_str())));
                 }
-                Input::Cancel { order_id, .. } => orders.push(*order_id),
+                Input::Cancel { order_id, .. } => wanted.orders.push(*order_id),
+                Input::Refund(ask) => {
+                    wanted.orders.push(ask.order_id);
+                    wanted.refunds.push((ask.order_id, ask.id));
+                }
                 Input::Told { order_id, facts, command } => {
-                    orders.push(*order_id);
+                    wanted.orders.push(*order_id);
                     let entries = facts.len() + usize::from(command.is_some());
-                    causes.extend((0..entries).map(|nth| (*order_id, cause(asked.id, nth))));
+                    wanted.causes.extend((0..entries).map(|nth| (*order_id, cause(asked.id, nth))));
                 }
-                Input::Priced { .. } => {}
+                Input::CloseRefund { order_id, refund_id, .. } => {
+                    wanted.orders.push(*order_id);
+                    wanted.refunds.push((*order_id, *refund_id));
+                }
+                Input::Priced { product, .. } => wanted.products.push(product.sku.as_str()),
             }
         }
-        store::load(db, orders, &causes, unpriced).await
+        store::load(db, wanted).await
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<Answer>, Refusal> {
         match &asked.input {
-            Input::Create(draft) => book.create(asked, draft),
+            Input::Create(draft) => book.create(asked, draft, self.checkout),
             Input::Cancel { order_id, reason } => book.cancel(asked, *order_id, reason),
+            Input::Refund(ask) => book.refund(asked, ask),
             Input::Told { order_id, facts, command } => book.told(asked, *order_id, facts, command.as_ref()),
-            Input::Priced { said_at, product } => {
-                book.priced.insert(product.sku.clone(), (*said_at, product.clone()));
-                Ok(Decision::quiet(Answer { order_id: Uuid::nil(), status: Status::Pending, replayed: false }))
+            Input::CloseRefund { order_id, refund_id, command_id, how } => {
+                book.close_refund(asked, (*order_id, *refund_id), command_id, how)
             }
+            Input::Priced { said, product } => Ok(book.price(*said, product)),
         }
     }
 
@@ -153,7 +190,7 @@ impl Handler for Orders {
 
     fn refuse(&self, record: &Record) -> Option<Input> {
         kit::refuse(record, |message| {
-            let Input::Told { order_id, facts, command: Some(command) } = told(message)?.ok()? else { return None };
+            let Input::Told { order_id, facts, command: Some(command) } = told::read(message)?.ok()? else { return None };
             match command {
                 Command::Confirm { confirm, .. } => {
                     let command = Some(Command::Confirm { confirm, given_up: true });
@@ -170,49 +207,20 @@ impl Handler for Orders {
     }
 }
 
-/// What a command tells an order, or why it cannot be read; `None` if it is not for orders.
-fn told(message: Message) -> Option<Result<Input, String>> {
-    let (order_id, facts, command) = match message {
-        Message::RecordProgress(proto::RecordProgress { order_id, event, occurred_at, detail }) => {
-            (order_id, vec![proto::Fact { event, occurred_at, detail }], None)
-        }
-        Message::ConfirmOrder(mut confirm) => {
-            let facts = std::mem::take(&mut confirm.facts);
-            (confirm.order_id.clone(), facts, Some(Command::Confirm { confirm, given_up: false }))
-        }
-        Message::CloseOrder(mut close) => {
-            let facts = std::mem::take(&mut close.facts);
-            (close.order_id.clone(), facts, Some(Command::Close(close)))
-        }
-        _ => return None,
-    };
-    if facts.len() > FACTS_MAX {
-        return Some(Err(format!("facts: {} of them, more than {FACTS_MAX}", facts.len())));
-    }
-    let order_id = ids::parse(&order_id).map_err(|error| format!("order_id: {error}"));
-    Some(order_id.map(|order_id| Input::Told { order_id, facts, command }))
-}
-
-/// The cause of the nth entry that an input makes: the first has the id of the input. The same input again has the same causes.
-fn cause(input: Uuid, nth: usize) -> Uuid {
-    if nth == 0 { input } else { ids::derive(input, &format!("entry/{nth}")) }
-}
-
 fn next(status: Status, input: order::Input) -> Result<(Status, Said), Refusal> {
     order::next(status, input).map_err(|_| Refusal::NotCancellable(status))
 }
 
 impl Book {
-    fn create(&mut self, asked: &Envelope<Input>, draft: &Draft) -> Result<Decision<Answer>, Refusal> {
+    fn create(&mut self, asked: &Envelope<Input>, draft: &Draft, definition: &str) -> Result<Decision<Answer>, Refusal> {
         if let Some(order) = self.orders.get(&draft.id) {
             if order.request_hash != draft.request_hash {
                 return Err(Refusal::KeyReused);
             }
             // The first answer again, whatever has become of the order since.
-            return Ok(Decision::quiet(Answer { order_id: order.id, status: Status::Pending, replayed: true }));
+            return Ok(Decision::quiet(Answer::of(order.id, Status::Pending, true)));
         }
-        let price_of = |sku: &str| self.catalogue.get(&(sku.to_owned(), draft.currency.clone())).copied();
-        let (lines, total) = draft.price(price_of).map_err(Refusal::Invalid)?;
+        let (lines, total) = draft.price(&self.catalogue)?;
         let order = Order {
             id: draft.id,
             customer_id: draft.customer_id.clone(),
@@ -221,6 +229,7 @@ impl Book {
             total,
             reason: String::new(),
             refunded_amount: 0,
+            refund_pending: 0,
             needs_attention: false,
             idempotency_key: draft.idempotency_key.clone(),
             request_hash: draft.request_hash.clone(),
@@ -228,140 +237,49 @@ impl Book {
             created_at: asked.at,
             updated_at: asked.at,
         };
-        let created = proto::OrderCreated {
-            order_id: order.id.to_string(),
-            customer_id: order.customer_id.clone(),
-            currency: order.currency.clone(),
-            total,
-            items: lines.iter().map(item).collect(),
-            payment_token: draft.payment_token.clone(),
-            definition: DEFINITION.to_owned(),
-        };
+        let created = said::created(&order, draft, &lines, definition);
         self.new_orders.insert(order.id, lines);
         self.write(order, asked, asked.id, asked.at, "OrderCreated", "");
-        let answer = Answer { order_id: draft.id, status: Status::Pending, replayed: false };
-        Ok(Decision::new(answer, vec![news(draft.id, created)]))
+        Ok(Decision::new(Answer::of(draft.id, Status::Pending, false), vec![created]))
     }
 
     fn cancel(&mut self, asked: &Envelope<Input>, order_id: Uuid, reason: &str) -> Result<Decision<Answer>, Refusal> {
         let mut order = self.order(order_id)?;
         let (status, said) = next(order.status, order::Input::Cancel)?;
-        let answer = Answer { order_id, status, replayed: said == Said::SameAgain };
+        let answer = Answer::of(order_id, status, said == Said::SameAgain);
         if said == Said::SameAgain {
             return Ok(Decision::quiet(answer));
         }
         order.status = status;
         order.reason = if reason.is_empty() { "CANCELLED_BY_CUSTOMER".to_owned() } else { reason.to_owned() };
-        let requested = proto::OrderCancelRequested {
-            order_id: order_id.to_string(),
-            customer_id: order.customer_id.clone(),
-            reason: order.reason.clone(),
-        };
-        let detail = order.reason.clone();
+        let (requested, detail) = (said::cancel_requested(&order), order.reason.clone());
         self.write(order, asked, asked.id, asked.at, "OrderCancelRequested", &detail);
-        Ok(Decision::new(answer, vec![news(order_id, requested)]))
+        Ok(Decision::new(answer, vec![requested]))
     }
 
-    /// What happened, then what is to be done. Nothing of it is refused: that is for callers.
-    fn told(
-        &mut self,
-        asked: &Envelope<Input>,
-        order_id: Uuid,
-        facts: &[proto::Fact],
-        command: Option<&Command>,
-    ) -> Result<Decision<Answer>, Refusal> {
-        self.order(order_id)?;
-        for (nth, fact) in facts.iter().enumerate() {
-            self.record(asked, order_id, cause(asked.id, nth), fact)?;
+    /// What was said before of this product changes nothing any more.
+    fn price(&mut self, said: catalogue::Said, product: &ProductUpserted) -> Decision<Answer> {
+        if self.heard.get(&product.sku).is_none_or(|last| said.is_after(*last)) {
+            self.heard.insert(product.sku.clone(), said);
+            self.priced.insert(product.sku.clone(), product.clone());
         }
-        let cause = cause(asked.id, facts.len());
-        let news = match command {
-            None => Vec::new(),
-            Some(Command::Confirm { confirm, given_up }) => vec![self.confirm(asked, order_id, cause, confirm, *given_up)?],
-            Some(Command::Close(close)) => vec![self.close(asked, order_id, cause, close)?],
-        };
-        let status = self.order(order_id)?.status;
-        Ok(Decision::new(Answer { order_id, status, replayed: false }, news))
+        Decision::quiet(Answer::of(Uuid::nil(), Status::Pending, false))
     }
 
-    fn record(&mut self, asked: &Envelope<Input>, order_id: Uuid, cause: Uuid, fact: &proto::Fact) -> Result<(), Refusal> {
-        if self.known.contains(&(order_id, cause)) {
-            return Ok(());
-        }
-        let mut order = self.order(order_id)?;
-        let (was, kind) = (order.status, Fact::named(&fact.event));
-        order.status = next(was, order::Input::Fact(kind))?.0;
-        match kind {
-            Fact::NeedsAttention => order.needs_attention = true,
-            Fact::Resumed => order.needs_attention = false,
-            _ => {}
-        }
-        if order.status == Status::Compensating && was != Status::Compensating {
-            order.reason.clone_from(&fact.detail);
-        }
-        let at = fact.occurred_at.as_ref().and_then(from_proto).unwrap_or(asked.at);
-        self.write(order, asked, cause, at, &fact.event, &fact.detail);
-        Ok(())
-    }
-
-    fn confirm(
-        &mut self,
-        asked: &Envelope<Input>,
-        order_id: Uuid,
-        cause: Uuid,
-        confirm: &proto::ConfirmOrder,
-        given_up: bool,
-    ) -> Result<News, Refusal> {
-        let mut order = self.order(order_id)?;
-        let was = order.status;
-        let (status, said) = next(was, if given_up { order::Input::Refuse } else { order::Input::Confirm })?;
-        order.status = status;
-        let (event, news) = match said {
-            Said::Completed => {
-                ("OrderCompleted", completed(&order, &confirm.command_id, &confirm.reservation_id, &confirm.shipment_id))
-            }
-            _ if status == was => ("OrderConfirmRefused", confirm_refused(&order, &confirm.command_id)),
-            _ => {
-                order.reason = contracts::DISCARDED.to_owned();
-                ("OrderConfirmDiscarded", confirm_refused(&order, &confirm.command_id))
-            }
-        };
-        if status != was || (said == Said::ConfirmRefused && !self.known.contains(&(order_id, cause))) {
-            self.write(order, asked, cause, asked.at, event, "");
-        }
-        Ok(news)
-    }
-
-    fn close(&mut self, asked: &Envelope<Input>, order_id: Uuid, cause: Uuid, close: &proto::CloseOrder) -> Result<News, Refusal> {
-        let mut order = self.order(order_id)?;
-        let was = order.status;
-        let (status, said) = next(was, order::Input::Close)?;
-        order.status = status;
-        if status != was {
-            order.needs_attention = false;
-            order.refunded_amount = close.refunded_amount.clamp(0, order.total);
-            if order.reason.is_empty() {
-                order.reason.clone_from(&close.reason);
-            }
-        }
-        let (event, news) = match said {
-            Said::Cancelled => ("OrderCancelled", cancelled(&order, &close.command_id)),
-            Said::Failed => ("OrderFailed", failed(&order, &close.command_id)),
-            _ => ("OrderCompleted", completed(&order, &close.command_id, "", "")),
-        };
-        if status != was {
-            let detail = order.reason.clone();
-            self.write(order, asked, cause, asked.at, event, &detail);
-        }
-        Ok(news)
-    }
-
-    fn order(&self, id: Uuid) -> Result<Order, Refusal> {
+    pub(crate) fn order(&self, id: Uuid) -> Result<Order, Refusal> {
         self.orders.get(&id).cloned().ok_or(Refusal::Unknown(id))
     }
 
     /// Keeps the order with one more entry in its timeline.
-    fn write(&mut self, mut order: Order, asked: &Envelope<Input>, cause: Uuid, at: OffsetDateTime, event: &str, detail: &str) {
+    pub(crate) fn write(
+        &mut self,
+        mut order: Order,
+        asked: &Envelope<Input>,
+        cause: Uuid,
+        at: OffsetDateTime,
+        event: &str,
+        detail: &str,
+    ) {
         let from = self.orders.get(&order.id).map(|order| order.status);
         self.moves.extend(Move::of(asked, order.id, from, order.status));
         order.version += 1;
@@ -380,8 +298,19 @@ impl Book {
     }
 }
 
-pub(crate) fn item(line: &Line) -> proto::OrderItem {
-    proto::OrderItem { sku: line.sku.clone(), quantity: line.quantity, unit_price: Some(line.unit_price) }
+/// Why a message cannot be what its type says.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    #[error("{0}: {1}")]
+    Id(&'static str, NotAnId),
+    #[error("facts: {0} of them, more than {FACTS_MAX}")]
+    Facts(usize),
+    #[error("it has two prices in one currency")]
+    TwoPrices,
+}
+
+fn id(field: &'static str, text: &str) -> Result<Uuid, Unreadable> {
+    ids::parse(text).map_err(|error| Unreadable::Id(field, error))
 }
 
 #[cfg(test)]

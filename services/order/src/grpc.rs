@@ -7,8 +7,8 @@ use contracts::{
     time::to_proto,
 };
 use kit::grpc::{
-    already_exists, call_error, internal, invalid, not_found, order_id, overloaded, page, place, place_token, refused, text,
-    trace_of,
+    already_exists, call_error, internal, invalid, not_found, order_id, overloaded, page, place, place_token, refused,
+    refused_field, text, trace_of,
 };
 use messaging::{Runner, Tasks, Trace};
 use sqlx::PgPool;
@@ -18,18 +18,19 @@ use tonic::{Request, Response, Status as Code};
 use uuid::Uuid;
 
 use crate::{
-    draft::{Draft, Invalid},
+    draft::{Draft, Invalid, PriceChanged, REASON_CHARS_MAX},
     error::Refusal,
-    events::{Answer, Input, Orders, item},
+    events::{Answer, Input, Orders},
     lookup::{Failed, Lookup},
     order::{Entry, Status},
+    refund::{Ask, NoRefund},
+    said::item,
     store::{self, Filter, Shown},
     watch::Watchers,
 };
 
 /// How often a watcher looks by itself: another process may have changed the order.
 const WATCH_POLL_MS: u64 = 1_000;
-const REASON_CHARS_MAX: usize = 256;
 /// When to look again for an order while too many look.
 const LOOKUP_RETRY_MS: u64 = 100;
 
@@ -75,9 +76,7 @@ impl OrderService for Service {
             order_id: answer.order_id.to_string(),
             status: status(answer.status).into(),
         });
-        if answer.replayed {
-            response.metadata_mut().insert("idempotent-replayed", tonic::metadata::MetadataValue::from_static("true"));
-        }
+        tell_replay(&mut response, answer.replayed);
         Ok(response)
     }
 
@@ -121,6 +120,22 @@ impl OrderService for Service {
         }))
     }
 
+    async fn refund_order(
+        &self,
+        request: Request<proto::RefundOrderRequest>,
+    ) -> Result<Response<proto::RefundOrderResponse>, Code> {
+        let trace = trace_of(&request);
+        let order_id = order_id(&request.get_ref().order_id)?;
+        let ask = Ask::check(order_id, request.into_inner(), kit::fresh_id).map_err(Refusal::Invalid)?;
+        // New work, unlike a cancel: a saga begins with it.
+        let answer = self.runner.admit(ask.id, order_id.to_string(), trace, Input::Refund(ask)).await.map_err(call_error)?;
+        let (refund_id, amount, currency) = answer.refund.unwrap_or_default();
+        let (order_id, refund_id) = (order_id.to_string(), refund_id.to_string());
+        let mut response = Response::new(proto::RefundOrderResponse { order_id, refund_id, amount, currency });
+        tell_replay(&mut response, answer.replayed);
+        Ok(response)
+    }
+
     type WatchOrderStream = ReceiverStream<Result<proto::WatchOrderResponse, Code>>;
 
     async fn watch_order(&self, request: Request<proto::WatchOrderRequest>) -> Result<Response<Self::WatchOrderStream>, Code> {
@@ -147,6 +162,13 @@ impl OrderService for Service {
             watchers.leave(id);
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+/// The same request was answered before.
+fn tell_replay<T>(response: &mut Response<T>, replayed: bool) {
+    if replayed {
+        response.metadata_mut().insert("idempotent-replayed", tonic::metadata::MetadataValue::from_static("true"));
     }
 }
 
@@ -238,6 +260,7 @@ fn order(shown: &Shown) -> proto::Order {
             .collect(),
         reason: order.reason.clone(),
         refunded_amount: order.refunded_amount,
+        refund_pending: order.refund_pending,
         needs_attention: order.needs_attention,
         created_at: Some(to_proto(order.created_at)),
         updated_at: Some(to_proto(order.updated_at)),
@@ -249,9 +272,25 @@ impl From<Refusal> for Code {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Unknown(id) => not_found("order", &id.to_string()),
+            Refusal::UnknownRefund { refund, .. } => not_found("refund", &refund.to_string()),
             Refusal::NotCancellable(_) => refused("ORDER_NOT_CANCELLABLE", refusal),
+            Refusal::NoRefund(NoRefund::NotConfirmed(_)) => refused("NOT_REFUNDABLE", refusal),
+            Refusal::NoRefund(NoRefund::Exceeds { left, ref currency, .. }) => {
+                let facts = [("left", left.to_string()), ("currency", currency.clone())];
+                refused_field("amount", &refusal.to_string(), "REFUND_EXCEEDS_TOTAL", facts)
+            }
             Refusal::KeyReused => already_exists("IDEMPOTENCY_KEY_REUSED", refusal),
             Refusal::Invalid(Invalid { field, description, reason }) => invalid(&field, &description, reason),
+            Refusal::PriceChanged(PriceChanged { field, sku, currency, asked, catalogue }) => {
+                let description = format!("is {asked}, and the catalogue's price of {sku:?} in {currency} is {catalogue}");
+                let facts = [
+                    ("sku", sku),
+                    ("currency", currency),
+                    ("unit_price", asked.to_string()),
+                    ("catalogue_price", catalogue.to_string()),
+                ];
+                refused_field(&field, &description, "PRICE_CHANGED", facts)
+            }
         }
     }
 }

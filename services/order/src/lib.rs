@@ -1,6 +1,6 @@
 //! Takes orders and keeps how they stand. The order row is the saga's only arbiter between confirm and cancel.
 
-mod answers;
+mod catalogue;
 mod draft;
 mod error;
 mod events;
@@ -8,6 +8,9 @@ mod grpc;
 mod lookup;
 pub mod order;
 mod pending;
+mod refund;
+mod refunding;
+mod said;
 mod store;
 mod watch;
 
@@ -23,7 +26,7 @@ pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migration
 /// Starts the service.
 pub async fn start(room: Room) -> anyhow::Result<Routes> {
     let watchers = Arc::new(watch::Watchers::default());
-    let orders = events::Orders::new(watchers.clone());
+    let orders = events::Orders::new(watchers.clone(), room.settings.checkout);
     let subscription = Subscription { group: "order", topics: &[topic::ORDER_COMMANDS, topic::PRODUCT_EVENTS] };
     let runner = room.run(orders, subscription).await?;
     let lookup = lookup::start(room.pool.clone(), &room.tasks);

@@ -151,6 +151,8 @@ pub struct Order {
     pub total: i64,
     pub reason: String,
     pub refunded_amount: i64,
+    /// Set aside for refunds that are under way.
+    pub refund_pending: i64,
     pub needs_attention: bool,
     pub idempotency_key: Option<String>,
     pub request_hash: Vec<u8>,

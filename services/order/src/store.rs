@@ -2,42 +2,53 @@
 
 use std::collections::HashMap;
 
+use contracts::inventory::v1::Price;
 use sqlx::{PgConnection, PgPool, QueryBuilder, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
+    catalogue::Said,
     events::Book,
     order::{Entry, Line, Order, Status},
+    refund::Refund,
+    refunding,
 };
 
 /// Parts the SKUs of an order on their way in: `unnest` flattens arrays of arrays. No SKU has a control character.
 const SEPARATOR: &str = "\u{1f}";
 
-/// Locks the orders in id order and looks up which causes are in the timeline and what the unpriced
-/// products cost.
-pub(crate) async fn load(
-    db: &mut PgConnection,
-    mut ids: Vec<Uuid>,
-    causes: &[(Uuid, Uuid)],
-    mut skus: Vec<&str>,
-) -> sqlx::Result<Book> {
+/// What a batch speaks of.
+#[derive(Default)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) orders: Vec<Uuid>,
+    /// (order, cause)
+    pub(crate) causes: Vec<(Uuid, Uuid)>,
+    /// (order, refund)
+    pub(crate) refunds: Vec<(Uuid, Uuid)>,
+    /// (SKU, currency)
+    pub(crate) prices: Vec<(&'a str, &'a str)>,
+    /// Products whose prices may change.
+    pub(crate) products: Vec<&'a str>,
+}
+
+/// Locks the orders in id order and looks up what is known of them, and what their products cost. What is not spoken of costs nothing.
+pub(crate) async fn load(db: &mut PgConnection, wanted: Wanted<'_>) -> sqlx::Result<Book> {
+    let Wanted { orders, causes, refunds, prices, products } = wanted;
     let mut book = Book::default();
-    ids.sort_unstable();
-    ids.dedup();
-    if !ids.is_empty() {
+    if !orders.is_empty() {
         let rows = sqlx::query(
-            "select id, customer_id, status, currency, total, reason, refunded_amount, needs_attention, idempotency_key, request_hash,
-                 version, created_at, updated_at
+            "select id, customer_id, status, currency, total, reason, refunded_amount, refund_pending, needs_attention,
+                 idempotency_key, request_hash, version, created_at, updated_at
              from orders where id = any($1) order by id for no key update",
         )
-        .bind(ids)
+        .bind(distinct(orders))
         .fetch_all(&mut *db)
         .await?;
         book.orders = rows.iter().map(|row| order(row).map(|order| (order.id, order))).collect::<sqlx::Result<_>>()?;
     }
     if !causes.is_empty() {
-        let (orders, causes): (Vec<Uuid>, Vec<Uuid>) = causes.iter().copied().unzip();
+        let (orders, causes): (Vec<Uuid>, Vec<Uuid>) = causes.into_iter().unzip();
         let rows = sqlx::query(
             "select t.order_id, t.cause from unnest($1::uuid[], $2::uuid[]) as c(order_id, cause)
              join timeline t on t.order_id = c.order_id and t.cause = c.cause",
@@ -48,14 +59,38 @@ pub(crate) async fn load(
         .await?;
         book.known = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<sqlx::Result<_>>()?;
     }
-    skus.sort_unstable();
-    skus.dedup();
-    if !skus.is_empty() {
-        let rows = sqlx::query("select sku, currency, unit_price from prices where sku = any($1)").bind(skus).fetch_all(db).await?;
-        book.catalogue =
-            rows.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?))).collect::<sqlx::Result<_>>()?;
+    if !refunds.is_empty() {
+        book.refunds = refunding::store::load(db, distinct(refunds)).await?;
+    }
+    if !prices.is_empty() {
+        let (skus, currencies): (Vec<&str>, Vec<&str>) = distinct(prices).into_iter().unzip();
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "select p.sku, p.currency, p.unit_price from unnest($1::text[], $2::text[]) as l(sku, currency)
+             join prices p on p.sku = l.sku and p.currency = l.currency",
+        )
+        .bind(skus)
+        .bind(currencies)
+        .fetch_all(&mut *db)
+        .await?;
+        for (sku, currency, unit_price) in rows {
+            book.catalogue.put(sku, Price { currency, unit_price });
+        }
+    }
+    if !products.is_empty() {
+        let rows: Vec<(String, i64, OffsetDateTime)> =
+            sqlx::query_as("select sku, seq, said_at from priced where sku = any($1) order by sku for no key update")
+                .bind(distinct(products))
+                .fetch_all(db)
+                .await?;
+        book.heard = rows.into_iter().map(|(sku, seq, at)| (sku, Said { seq, at })).collect();
     }
     Ok(book)
+}
+
+fn distinct<T: Ord>(mut all: Vec<T>) -> Vec<T> {
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 /// Writes what is new and what changed, in key order.
@@ -71,9 +106,12 @@ pub(crate) async fn save(db: &mut PgConnection, book: Book) -> sqlx::Result<()> 
     update(db, &changed).await?;
     insert(db, &new).await?;
     insert_entries(db, book.entries).await?;
-    for (sku, (said_at, product)) in book.priced {
-        let (currencies, prices): (Vec<String>, Vec<i64>) = product.prices.into_iter().map(|p| (p.currency, p.unit_price)).unzip();
-        replace_prices(db, &sku, said_at, &currencies, &prices).await?;
+    let refunds: Vec<&Refund> = book.changed_refunds.iter().filter_map(|key| book.refunds.get(key)).collect();
+    refunding::store::put(db, &refunds).await?;
+    for (sku, product) in &book.priced {
+        if let Some(said) = book.heard.get(sku) {
+            replace_prices(db, sku, *said, &product.prices).await?;
+        }
     }
     Ok(())
 }
@@ -123,15 +161,16 @@ async fn update(db: &mut PgConnection, orders: &[&Order]) -> sqlx::Result<()> {
     }
     sqlx::query(
         "update orders o set status = n.status, reason = n.reason, refunded_amount = n.refunded_amount,
-             needs_attention = n.needs_attention, version = n.version, updated_at = n.updated_at
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::boolean[], $6::int[], $7::timestamptz[])
-             as n(id, status, reason, refunded_amount, needs_attention, version, updated_at)
+             refund_pending = n.refund_pending, needs_attention = n.needs_attention, version = n.version, updated_at = n.updated_at
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::boolean[], $7::int[], $8::timestamptz[])
+             as n(id, status, reason, refunded_amount, refund_pending, needs_attention, version, updated_at)
          where o.id = n.id",
     )
     .bind(column(orders, |o| o.id))
     .bind(column(orders, |o| o.status.name()))
     .bind(column(orders, |o| o.reason.as_str()))
     .bind(column(orders, |o| o.refunded_amount))
+    .bind(column(orders, |o| o.refund_pending))
     .bind(column(orders, |o| o.needs_attention))
     .bind(column(orders, |o| o.version))
     .bind(column(orders, |o| o.updated_at))
@@ -159,36 +198,31 @@ async fn insert_entries(db: &mut PgConnection, entries: Vec<Entry>) -> sqlx::Res
     Ok(())
 }
 
-/// The product's prices are these from now on, unless something newer was heard.
-async fn replace_prices(
-    db: &mut PgConnection,
-    sku: &str,
-    said_at: OffsetDateTime,
-    currencies: &[String],
-    prices: &[i64],
-) -> sqlx::Result<()> {
-    sqlx::query("delete from prices where sku = $1 and said_at <= $2 and currency <> all($3)")
-        .bind(sku)
-        .bind(said_at)
-        .bind(currencies)
-        .execute(&mut *db)
-        .await?;
+/// The product's prices are these from now on.
+async fn replace_prices(db: &mut PgConnection, sku: &str, said: Said, prices: &[Price]) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into prices (sku, currency, unit_price, said_at)
-         select $1, p.currency, p.unit_price, $2 from unnest($3::text[], $4::bigint[]) as p(currency, unit_price)
-         on conflict (sku, currency) do update set unit_price = excluded.unit_price, said_at = excluded.said_at
-         where prices.said_at <= excluded.said_at",
+        "insert into priced (sku, seq, said_at) values ($1, $2, $3)
+         on conflict (sku) do update set seq = excluded.seq, said_at = excluded.said_at",
     )
     .bind(sku)
-    .bind(said_at)
-    .bind(currencies)
-    .bind(prices)
+    .bind(said.seq)
+    .bind(said.at)
+    .execute(&mut *db)
+    .await?;
+    sqlx::query("delete from prices where sku = $1").bind(sku).execute(&mut *db).await?;
+    sqlx::query(
+        "insert into prices (sku, currency, unit_price)
+         select $1, p.currency, p.unit_price from unnest($2::text[], $3::bigint[]) as p(currency, unit_price)",
+    )
+    .bind(sku)
+    .bind(column(prices, |price| price.currency.as_str()))
+    .bind(column(prices, |price| price.unit_price))
     .execute(db)
     .await?;
     Ok(())
 }
 
-fn column<'a, T, V>(rows: &'a [T], value: impl Fn(&'a T) -> V) -> Vec<V> {
+pub(crate) fn column<'a, T, V>(rows: &'a [T], value: impl Fn(&'a T) -> V) -> Vec<V> {
     rows.iter().map(value).collect()
 }
 
@@ -267,6 +301,7 @@ fn order(row: &PgRow) -> sqlx::Result<Order> {
         total: row.try_get("total")?,
         reason: row.try_get("reason")?,
         refunded_amount: row.try_get("refunded_amount")?,
+        refund_pending: row.try_get("refund_pending")?,
         needs_attention: row.try_get("needs_attention")?,
         idempotency_key: row.try_get("idempotency_key")?,
         request_hash: row.try_get("request_hash")?,

@@ -3,16 +3,24 @@
 //! The rows of `provider_calls` are the queue. They are written with the intent, already leased to this dispatcher and handed to it
 //! after the commit, so a new charge waits for no poll. A crash, an unknown outcome and a full hand-over all end the same way: the
 //! row is due again, and a sweep takes it. A row is marked as sent before its call leaves, so what was never sent can still be
-//! voided; a call that may have left before begins by asking what became of its key, and only then sends the same key again.
-//! An outcome that cannot be saved is nobody's but its own: its call is set aside for a person, and not taken again.
+//! withdrawn; a call that may have left before begins by asking what became of its key, and only then sends the same key again. A call that
+//! is withdrawn is only asked about.
+//! An outcome that cannot be saved is nobody's but its own: its call is set aside for a person, and not taken again. So is a call that
+//! the provider does not know and has had time to forget. While the provider fails, a breaker holds all calls back but a few that try,
+//! and what is tried again is bounded by a budget.
 
+mod budget;
 mod call;
+mod gate;
 mod handover;
+mod limits;
+pub(crate) mod store;
 
 use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use contracts::ids;
 use futures::FutureExt;
+use kit::counts::{PROVIDER_CALLS_RETRIED, PROVIDER_CALLS_UNKNOWN};
 use messaging::{Runner, Tasks};
 use sqlx::PgPool;
 use tokio::{
@@ -23,83 +31,44 @@ use tokio::{
 use uuid::Uuid;
 
 pub(crate) use handover::Handover;
+pub(crate) use limits::Limits;
 
+use self::{
+    budget::Budget,
+    call::Outcome,
+    gate::Gate,
+    store::{Call, Postponed, SetAside},
+};
 use crate::{
     events::{Input, Payments},
-    payment,
-    provider::{Outcome, Provider},
-    store::{self, Call, Kind, Postponed, SetAside},
+    payment::{self, Made},
+    provider::Provider,
 };
-
-/// The bounds of the dispatcher.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Calls under way at the provider.
-    pub(crate) concurrent_calls_max: usize,
-    /// Calls under way and outcomes that wait for their commit.
-    pub(crate) in_work_max: usize,
-    /// New calls handed over in memory; beyond that the sweep finds them.
-    pub(crate) handed_max: usize,
-    /// How long a charge, a refund or a query may take before it counts as unknown.
-    pub(crate) provider_timeout_ms: u64,
-    /// How long a call is left to the dispatcher that took it: longer than a query and a charge together.
-    pub(crate) lease_ms: i64,
-    /// Pause between two sweeps for calls that are due.
-    pub(crate) sweep_ms: u64,
-    /// Pause before an unknown outcome is looked at again: doubles from the first to the last, full jitter.
-    pub(crate) retry_first_ms: u64,
-    pub(crate) retry_last_ms: u64,
-    /// How long the provider keeps our keys. After that a key is only asked about, never sent again.
-    pub(crate) provider_key_window_s: i64,
-    /// How long calls under way are waited for at the end; what is left is unknown and comes back with its lease.
-    pub(crate) drain_ms: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            concurrent_calls_max: 256,
-            in_work_max: 4_096,
-            handed_max: 16_384,
-            provider_timeout_ms: 2_000,
-            lease_ms: 6_000,
-            sweep_ms: 250,
-            retry_first_ms: 500,
-            retry_last_ms: 30_000,
-            provider_key_window_s: 86_400,
-            drain_ms: 2_500,
-        }
-    }
-}
-
-impl Limits {
-    /// What a call may take in all; a lease with less than that is renewed before the call.
-    fn call_ms_max(&self) -> i64 {
-        2 * i64::try_from(self.provider_timeout_ms).unwrap_or(i64::MAX / 4) + 500
-    }
-
-    /// Full jitter, capped.
-    fn backoff_ms(&self, attempts: i32) -> u64 {
-        let doublings = u32::try_from(attempts - 1).unwrap_or_default().min(16);
-        let ceiling = (self.retry_first_ms << doublings).min(self.retry_last_ms);
-        rand::random_range(1..=ceiling.max(1))
-    }
-}
 
 /// Why a call is set aside.
 const UNSAVED: &str = "what the provider said could not be saved; the log says why";
+
+/// How far a sweep looks back, and a whole one: longer than anything waits.
+const SWEEP_BACK_MS: i64 = 1_000;
+const WHOLE_SWEEP_MS: i64 = 100 * 365 * 86_400 * 1_000;
+/// Pause between two whole sweeps that find nothing.
+const WHOLE_SWEEP_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Dispatcher<P> {
     pool: PgPool,
     provider: Arc<P>,
     runner: Runner<Payments>,
     limits: Limits,
+    /// Holds calls back while the provider fails.
+    gate: Arc<Gate>,
+    retries: Budget,
     handed: mpsc::Receiver<Uuid>,
-    /// Payments whose new call is to be marked and made.
+    /// Keys of new calls that are to be marked and made.
     waiting: Vec<Uuid>,
     postponed: Vec<Postponed>,
     set_aside: Vec<SetAside>,
     sweep_at: Instant,
+    whole_sweep_at: Instant,
     permits: Arc<Semaphore>,
     freed: Arc<Notify>,
     work: JoinSet<Ended>,
@@ -108,7 +77,7 @@ pub(crate) struct Dispatcher<P> {
 }
 
 struct Ended {
-    payment_id: Uuid,
+    key: Uuid,
     call_id: Uuid,
     next: Next,
 }
@@ -131,16 +100,20 @@ impl<P: Provider> Dispatcher<P> {
         handed: mpsc::Receiver<Uuid>,
         limits: Limits,
     ) -> Self {
+        let gate = Arc::new(Gate::new(limits.breaker));
         Self {
             pool,
             provider,
             runner,
             limits,
+            retries: Budget::new(limits.retries, gate.now_ms()),
+            gate,
             handed,
             waiting: Vec::new(),
             postponed: Vec::new(),
             set_aside: Vec::new(),
             sweep_at: Instant::now(),
+            whole_sweep_at: Instant::now(),
             permits: Arc::new(Semaphore::new(limits.concurrent_calls_max)),
             freed: Arc::new(Notify::new()),
             work: JoinSet::new(),
@@ -168,7 +141,17 @@ impl<P: Provider> Dispatcher<P> {
             // At most half, rounded up: neither what is left over nor what is new starves the other.
             let rows_max = self.room().div_ceil(2);
             if rows_max > 0 {
-                let due = store::claim_due(&self.pool, i64::try_from(rows_max).unwrap_or(1), self.limits.lease_ms).await?;
+                let retries_max = self.retries.room(self.gate.now_ms()).min(rows_max);
+                let (rows, retries) = (i64::try_from(rows_max).unwrap_or(1), i64::try_from(retries_max).unwrap_or(0));
+                // While somebody holds an old snapshot, the index is full of calls that are long over: most sweeps look a second back.
+                let whole = now >= self.whole_sweep_at;
+                let back_ms = if whole { WHOLE_SWEEP_MS } else { SWEEP_BACK_MS };
+                let due = store::claim_due(&self.pool, rows, retries, self.limits.lease_ms, back_ms).await?;
+                if !due.is_empty() {
+                    self.whole_sweep_at = now;
+                } else if whole && retries > 0 {
+                    self.whole_sweep_at = now + WHOLE_SWEEP_EVERY;
+                }
                 // A full hand: there may be more.
                 self.sweep_at = if due.len() == rows_max { now } else { now + Duration::from_millis(self.limits.sweep_ms) };
                 self.begin_all(due);
@@ -176,14 +159,14 @@ impl<P: Provider> Dispatcher<P> {
         }
         let room = self.room();
         while self.waiting.len() < room
-            && let Ok(payment_id) = self.handed.try_recv()
+            && let Ok(key) = self.handed.try_recv()
         {
-            self.waiting.push(payment_id);
+            self.waiting.push(key);
         }
         if room > 0 && !self.waiting.is_empty() {
             // What does not come back is gone, or held by an undo; if it stays, the end of its lease brings it again.
-            let ids: Vec<Uuid> = self.waiting.drain(..self.waiting.len().min(room)).collect();
-            let calls = store::mark_sent(&self.pool, &ids, self.limits.lease_ms, self.limits.call_ms_max()).await?;
+            let keys: Vec<Uuid> = self.waiting.drain(..self.waiting.len().min(room)).collect();
+            let calls = store::mark_sent(&self.pool, &keys, self.limits.lease_ms, self.limits.call_ms_max()).await?;
             self.begin_all(calls);
         }
         Ok(())
@@ -191,7 +174,8 @@ impl<P: Provider> Dispatcher<P> {
 
     /// How many calls may be started.
     fn room(&self) -> usize {
-        self.permits.available_permits().min(self.limits.in_work_max.saturating_sub(self.in_work.len()))
+        let room = self.permits.available_permits().min(self.limits.in_work_max.saturating_sub(self.in_work.len()));
+        room.min(self.gate.room())
     }
 
     async fn rest(&mut self, tasks: &Tasks) {
@@ -199,9 +183,11 @@ impl<P: Provider> Dispatcher<P> {
         if room && !self.waiting.is_empty() {
             return;
         }
+        let tries_at = self.gate.tries_at();
         tokio::select! {
             () = tasks.stopping() => {}
-            Some(payment_id) = self.handed.recv(), if room => self.waiting.push(payment_id),
+            () = tokio::time::sleep_until(tries_at.unwrap_or(self.sweep_at)), if tries_at.is_some() => {}
+            Some(key) = self.handed.recv(), if room => self.waiting.push(key),
             Some(ended) = self.work.join_next(), if !self.work.is_empty() => self.ended(ended),
             () = self.freed.notified(), if !room => {}
             () = tokio::time::sleep_until(self.sweep_at), if room => {}
@@ -228,36 +214,45 @@ impl<P: Provider> Dispatcher<P> {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { continue };
+            match call.attempts {
+                ..=1 => self.retries.sent_first(1),
+                _ => {
+                    self.retries.sent_again(1);
+                    PROVIDER_CALLS_RETRIED.add(1);
+                }
+            }
             self.in_work.insert(call.id);
             let (provider, runner, freed, limits) =
                 (Arc::clone(&self.provider), self.runner.clone(), Arc::clone(&self.freed), self.limits);
+            let (gate, ticket) = (Arc::clone(&self.gate), self.gate.begin());
             self.work.spawn(async move {
                 // A panic of the provider's client says nothing about the money.
                 let outcome = AssertUnwindSafe(call::make(&*provider, &call, &limits))
                     .catch_unwind()
                     .await
                     .unwrap_or_else(|_| Outcome::Unknown("the provider's client panicked".to_owned()));
+                gate.end(ticket, !matches!(outcome, Outcome::Unknown(_)));
                 drop(permit);
                 freed.notify_one();
                 // A task that ended without a word would keep its id in `in_work`, and nobody would look at the call again.
                 let next = AssertUnwindSafe(report(&runner, &call, outcome, &limits)).catch_unwind().await;
                 let next = next.unwrap_or_else(|_| Next::AgainMs(limits.backoff_ms(call.attempts)));
-                Ended { payment_id: call.payment_id, call_id: call.id, next }
+                Ended { key: call.key, call_id: call.id, next }
             });
         }
     }
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
         match ended {
-            Ok(Ended { payment_id, call_id, next }) => {
+            Ok(Ended { key, call_id, next }) => {
                 self.in_work.remove(&call_id);
                 match next {
                     Next::Over => {}
                     Next::AgainMs(again_ms) => {
                         let delay_ms = i64::try_from(again_ms).unwrap_or(i64::MAX);
-                        self.postponed.push(Postponed { payment_id, call_id, delay_ms });
+                        self.postponed.push(Postponed { key, call_id, delay_ms });
                     }
-                    Next::SetAside => self.set_aside.push(SetAside { payment_id, call_id }),
+                    Next::SetAside => self.set_aside.push(SetAside { key, call_id }),
                 }
             }
             // Nothing in it can panic, and nobody aborts it.
@@ -296,22 +291,26 @@ impl<P: Provider> Dispatcher<P> {
     }
 }
 
-/// Brings a known outcome to the runner, and says what becomes of the call.
+/// Brings an outcome to the runner, and says what becomes of the call.
 async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits: &Limits) -> Next {
-    let known = match outcome {
-        Outcome::Known(known) => known,
+    let made = Made { kind: call.kind, key: call.key, amount: call.amount, currency: call.currency.clone() };
+    let (input, name) = match outcome {
+        Outcome::Known(known) => (payment::Input::Answered { call: made, known }, "outcome"),
+        Outcome::Forgotten => {
+            let (order_id, key, kind) = (call.order_id, call.key, call.kind.name());
+            tracing::warn!(r#type = "PAYMENT_UNKNOWN", orderId = %order_id, %key, kind, "nobody knows what became of a call");
+            (payment::Input::Unknown { call: made }, "unknown")
+        }
         Outcome::Unknown(reason) => {
+            PROVIDER_CALLS_UNKNOWN.add(1);
             let again_ms = limits.backoff_ms(call.attempts);
-            tracing::warn!(payment_id = %call.payment_id, attempts = call.attempts, reason, again_ms, "provider outcome unknown");
+            let (payment_id, kind, attempts) = (call.payment_id, call.kind.name(), call.attempts);
+            tracing::warn!(%payment_id, kind, attempts, reason, again_ms, "provider outcome unknown");
             return Next::AgainMs(again_ms);
         }
     };
-    let input = match call.kind {
-        Kind::Charge => payment::Input::ChargeAnswered { amount: call.amount, currency: call.currency.clone(), known },
-        Kind::Refund => payment::Input::RefundAnswered { known },
-    };
     let input = Input::Change { order_id: call.order_id, input };
-    let (id, key) = (ids::derive(call.id, "outcome"), call.order_id.to_string());
+    let (id, key) = (ids::derive(call.id, name), call.order_id.to_string());
     match runner.tell(id, key, call.correlation.clone(), call.trace.clone(), input).await {
         Some(()) => Next::Over,
         // Stopping: the end of its lease brings the call again.
@@ -324,25 +323,6 @@ async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits
                 "an outcome could not be saved: its call needs attention"
             );
             Next::SetAside
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_outlasts_a_query_and_a_charge() {
-        let limits = Limits::default();
-        assert!(limits.lease_ms > limits.call_ms_max());
-    }
-
-    #[test]
-    fn the_backoff_is_capped() {
-        let limits = Limits::default();
-        for attempts in [i32::MIN + 1, 0, 1, 2, 30, i32::MAX] {
-            assert!((1..=limits.retry_last_ms).contains(&limits.backoff_ms(attempts)));
         }
     }
 }

@@ -2,21 +2,22 @@
 
 use messaging::{Refused, Verdict};
 
-use crate::payment::NoPayment;
+use crate::payment::Undecided;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("{0} is not a UUID")]
     Unreadable(&'static str),
     #[error(transparent)]
-    NoPayment(#[from] NoPayment),
+    Undecided(#[from] Undecided),
 }
 
 impl Refused for Refusal {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Unreadable(_) => Verdict::Poison,
-            Self::NoPayment(_) => Verdict::Skip,
+            Self::Undecided(Undecided::NotKnownYet) => Verdict::Early,
+            Self::Undecided(Undecided::NoPayment | Undecided::NoRefund) => Verdict::Skip,
         }
     }
 }

@@ -1,27 +1,26 @@
-//! The payment service's handler: commands of the saga and answers of the provider, decided by [`payment::step`].
+//! The payment service's handler: commands of the sagas and answers of the provider, decided by [`payment::step`].
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    convert::Infallible,
-};
+mod commands;
+mod news;
 
-use contracts::{
-    Message, ids,
-    payment::v1::{
-        ChargePayment, PaymentFailed, PaymentRefundFailed, PaymentRefunded, PaymentSucceeded, PaymentVoided, RefundPayment,
-    },
-};
-use messaging::{Decision, Envelope, Handler, Heard, News, Record};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use contracts::ids;
+use messaging::{Decision, Envelope, Handler, Heard, Record};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    dispatcher::Handover,
+    dispatcher::{
+        Handover,
+        store::{self as calls, NewCall},
+    },
     error::Refusal,
-    payment::{self, Answer, Effect, Opening, Payment, Refund, Said, State, Transfer},
+    ledger,
+    payment::{self, Call, Effect, Opening, Payment, Refund, State, Transfer},
     results::{Charged, Results},
-    store::{self, Kind, NewCall},
+    store,
 };
 
 #[derive(Debug)]
@@ -51,8 +50,17 @@ impl Payments {
 #[derive(Default)]
 pub(crate) struct Book {
     pages: BTreeMap<Uuid, Page>,
-    refunds: BTreeMap<Uuid, (Refund, OffsetDateTime)>,
+    /// Those that inputs name, and those they make, by id.
+    refunds: BTreeMap<Uuid, RefundPage>,
     transfers: Vec<(Transfer, OffsetDateTime)>,
+    /// Calls to be stored, by key.
+    calls: BTreeMap<Uuid, NewCall>,
+    /// Keys of stored calls that are over.
+    ended: BTreeSet<Uuid>,
+    /// Keys of stored calls that are not to be sent any more.
+    withdrawn: BTreeSet<Uuid>,
+    /// Keys of stored calls that wait for a person.
+    set_aside: BTreeSet<Uuid>,
     charged: Vec<Charged>,
 }
 
@@ -60,10 +68,11 @@ struct Page {
     payment: Payment,
     new: bool,
     changed: bool,
-    /// The stored call is to be deleted.
-    ends_call: bool,
-    /// The call to be stored.
-    call: Option<NewCall>,
+}
+
+struct RefundPage {
+    refund: Refund,
+    changed_at: Option<OffsetDateTime>,
 }
 
 impl Handler for Payments {
@@ -73,52 +82,49 @@ impl Handler for Payments {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Input> {
-        kit::hear(record, |message| match message {
-            Message::ChargePayment(told) => Some(Ok::<_, Infallible>(charge(told).unwrap_or_else(Input::Unreadable))),
-            Message::RefundPayment(told) => Some(Ok(undo(&told).unwrap_or_else(Input::Unreadable))),
-            _ => None,
-        })
+        kit::hear(record, commands::heard)
     }
 
     fn refuse(&self, record: &Record) -> Option<Input> {
-        kit::refuse(record, |message| {
-            let id = |text: &str| ids::parse(text).ok();
-            let (order_id, input) = match message {
-                Message::ChargePayment(told) => (told.order_id, payment::Input::RefuseCharge { command_id: id(&told.command_id)? }),
-                Message::RefundPayment(told) => {
-                    let (command_id, undoes) = (id(&told.command_id)?, id(&told.undoes)?);
-                    (told.order_id, payment::Input::RefuseUndo { command_id, undoes })
-                }
-                _ => return None,
-            };
-            Some(Input::Change { order_id: id(&order_id)?, input })
-        })
+        kit::refuse(record, commands::given_up)
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
         // By order, with whether an undo is among its inputs.
         let mut asked: BTreeMap<Uuid, bool> = BTreeMap::new();
+        let mut refund_ids = BTreeSet::new();
         for envelope in batch {
             if let Input::Change { order_id, input } = &envelope.input {
                 *asked.entry(*order_id).or_default() |= matches!(input, payment::Input::Undo { .. });
+                refund_ids.extend(input.refund_id());
             }
         }
         let order_ids: Vec<Uuid> = asked.keys().copied().collect();
         let mut payments = store::lock_payments(&mut *db, &order_ids).await?;
 
-        // Only an undo needs to know whether the charge was sent. Locking the call keeps the dispatcher from sending it meanwhile.
-        let undone = |payment: &&Payment| payment.state == State::InFlight && asked.get(&payment.order_id) == Some(&true);
-        let mut undone: Vec<Uuid> = payments.iter().filter(undone).map(|payment| payment.id).collect();
+        // Only an undo needs to know whether the open call was sent. Locking the call keeps the dispatcher from sending it meanwhile.
+        let undone = |payment: &&Payment| {
+            matches!(payment.state, State::InFlight | State::Capturing) && asked.get(&payment.order_id) == Some(&true)
+        };
+        let undone: Vec<Uuid> = payments.iter().filter(undone).filter_map(Payment::open_key).collect();
         if !undone.is_empty() {
-            undone.sort_unstable();
-            let sent: HashMap<Uuid, bool> = store::lock_calls(&mut *db, &undone).await?.into_iter().collect();
+            let sent: HashMap<Uuid, bool> = calls::lock_calls(&mut *db, &undone).await?.into_iter().collect();
             for payment in &mut payments {
-                payment.charge_sent = sent.get(&payment.id).copied().unwrap_or(true);
+                payment.sent = payment.open_key().and_then(|key| sent.get(&key).copied()).unwrap_or(true);
             }
         }
-        let page = |payment: Payment| Page { payment, new: false, changed: false, ends_call: false, call: None };
-        let pages = payments.into_iter().map(|payment| (payment.order_id, page(payment))).collect();
-        Ok(Book { pages, ..Book::default() })
+        let refunds = if refund_ids.is_empty() {
+            Vec::new()
+        } else {
+            store::refunds(&mut *db, &refund_ids.into_iter().collect::<Vec<_>>()).await?
+        };
+        let page = |payment: Payment| (payment.order_id, Page { payment, new: false, changed: false });
+        let refund_page = |refund: Refund| (refund.id, RefundPage { refund, changed_at: None });
+        Ok(Book {
+            pages: payments.into_iter().map(page).collect(),
+            refunds: refunds.into_iter().map(refund_page).collect(),
+            ..Book::default()
+        })
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<()>, Refusal> {
@@ -128,43 +134,44 @@ impl Handler for Payments {
         };
         let opening = Opening { order_id, provider: self.provider, at: asked.at };
         let payment = book.pages.get(&order_id).map(|page| &page.payment);
+        let refund = input.refund_id().and_then(|id| book.refunds.get(&id)).map(|page| &page.refund);
         let before = payment.map(|payment| payment.state);
-        let step = payment::step(&opening, payment, input)?;
+        let step = payment::step(&opening, payment, refund, input)?;
         book.charged.extend(Charged::of(order_id, before, input, &asked.trace));
         if let Some(payment) = step.payment {
             book.put(payment);
         }
-        let mut news = Vec::new();
+        let mut said = Vec::new();
         for effect in step.effects {
             match effect {
-                Effect::Say(said) => news.push(news_of(order_id, said)),
+                Effect::Say(answer) => said.push(news::of(order_id, answer)),
                 other => book.note(order_id, other, asked),
             }
         }
-        Ok(Decision::new((), news))
+        Ok(Decision::new((), said))
     }
 
     async fn save(&self, db: &mut PgConnection, book: Book) -> sqlx::Result<()> {
-        let (mut new, mut changed, mut ended, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut new, mut changed) = (Vec::new(), Vec::new());
         for page in book.pages.into_values() {
-            if page.ends_call {
-                ended.push(page.payment.id);
-            }
-            calls.extend(page.call);
             if page.new {
                 new.push(page.payment);
             } else if page.changed {
                 changed.push(page.payment);
             }
         }
+        let refunds = book.refunds.into_values().filter_map(|page| Some((page.refund, page.changed_at?)));
         store::insert_payments(&mut *db, &new).await?;
         store::update_payments(&mut *db, &changed).await?;
-        store::put_refunds(&mut *db, &book.refunds.into_values().collect::<Vec<_>>()).await?;
-        store::insert_transfers(&mut *db, &book.transfers).await?;
-        store::delete_calls(&mut *db, &ended).await?;
+        store::put_refunds(&mut *db, &refunds.collect::<Vec<_>>()).await?;
+        ledger::store::insert_transfers(&mut *db, &book.transfers).await?;
+        calls::withdraw_calls(&mut *db, &book.withdrawn.into_iter().collect::<Vec<_>>()).await?;
+        calls::delete_calls(&mut *db, &book.ended.into_iter().collect::<Vec<_>>()).await?;
+        calls::set_aside_unknown(&mut *db, &book.set_aside.into_iter().collect::<Vec<_>>()).await?;
         self.results.stage(book.charged);
-        let leased = self.handover.stage(calls.iter().map(|call| call.payment_id));
-        store::insert_calls(&mut *db, &calls, leased, self.lease_ms).await
+        let new_calls: Vec<NewCall> = book.calls.into_values().collect();
+        let leased = self.handover.stage(new_calls.iter().map(|call| call.key));
+        calls::insert_calls(&mut *db, &new_calls, leased, self.lease_ms).await
     }
 
     fn committed(&self) {
@@ -182,87 +189,51 @@ impl Book {
                 page.changed = true;
             }
             None => {
-                let page = Page { payment, new: true, changed: true, ends_call: false, call: None };
-                self.pages.insert(page.payment.order_id, page);
+                self.pages.insert(payment.order_id, Page { payment, new: true, changed: true });
             }
         }
     }
 
     fn note(&mut self, order_id: Uuid, effect: Effect, asked: &Envelope<Input>) {
         match effect {
-            Effect::Refund(refund) => {
-                self.refunds.insert(refund.id, (refund, asked.at));
-            }
-            Effect::Transfer(transfer) => self.transfers.push((transfer, asked.at)),
-            Effect::CallCharge { token } => {
-                self.open_call(order_id, asked, |payment| (Kind::Charge, payment.id, token, payment.amount))
-            }
-            Effect::CallRefund { refund_id, amount } => {
-                self.open_call(order_id, asked, |_| (Kind::Refund, refund_id, String::new(), amount));
-            }
-            Effect::EndCall => {
-                if let Some(page) = self.pages.get_mut(&order_id) {
-                    // A call of this very batch is not stored yet: it is simply forgotten.
-                    page.ends_call |= page.call.take().is_none() && !page.new;
+            Effect::Call(call) => self.open_call(order_id, call, asked),
+            Effect::EndCall { key } => {
+                // A call of this very batch is not stored yet: it is simply forgotten.
+                if self.calls.remove(&key).is_none() {
+                    self.ended.insert(key);
                 }
             }
+            Effect::Withdraw { key } => match self.calls.get_mut(&key) {
+                Some(new) => new.withdrawn = true,
+                None => drop(self.withdrawn.insert(key)),
+            },
+            Effect::SetAside { key } => {
+                self.set_aside.insert(key);
+            }
+            Effect::Refund(refund) => {
+                self.refunds.insert(refund.id, RefundPage { refund, changed_at: Some(asked.at) });
+            }
+            Effect::Transfer(transfer) => self.transfers.push((transfer, asked.at)),
             Effect::Say(_) => {}
         }
     }
 
-    fn open_call(&mut self, order_id: Uuid, asked: &Envelope<Input>, what: impl FnOnce(&Payment) -> (Kind, Uuid, String, i64)) {
-        let Some(page) = self.pages.get_mut(&order_id) else { return };
-        let (kind, key, token, amount) = what(&page.payment);
-        page.call = Some(NewCall {
+    fn open_call(&mut self, order_id: Uuid, call: Call, asked: &Envelope<Input>) {
+        let Some(page) = self.pages.get(&order_id) else { return };
+        let new = NewCall {
             payment_id: page.payment.id,
+            // One input opens one call at most.
             id: ids::derive(asked.id, "provider call"),
             order_id,
-            kind,
-            key,
-            token,
-            amount,
+            kind: call.kind,
+            key: call.key,
+            token: call.token,
+            amount: call.amount,
             currency: page.payment.currency.clone(),
+            withdrawn: false,
             correlation: asked.correlation.clone(),
             trace: asked.trace.clone(),
-        });
-    }
-}
-
-fn charge(told: ChargePayment) -> Result<Input, &'static str> {
-    let order_id = id("order_id", &told.order_id)?;
-    let command_id = id("command_id", &told.command_id)?;
-    let input = payment::Input::Charge { command_id, amount: told.amount, currency: told.currency, token: told.payment_token };
-    Ok(Input::Change { order_id, input })
-}
-
-fn undo(told: &RefundPayment) -> Result<Input, &'static str> {
-    let order_id = id("order_id", &told.order_id)?;
-    let command_id = id("command_id", &told.command_id)?;
-    let undoes = id("undoes", &told.undoes)?;
-    Ok(Input::Change { order_id, input: payment::Input::Undo { command_id, undoes } })
-}
-
-fn id(field: &'static str, text: &str) -> Result<Uuid, &'static str> {
-    ids::parse(text).map_err(|_| field)
-}
-
-fn news_of(order: Uuid, said: Said) -> News {
-    let order_id = order.to_string();
-    let command_id = said.command_id.map(|id| id.to_string()).unwrap_or_default();
-    let payment_id = said.payment_id.to_string();
-    match said.answer {
-        Answer::Succeeded { amount, currency, provider, auth_code } => {
-            kit::news(order, PaymentSucceeded { order_id, command_id, payment_id, amount, currency, provider, auth_code })
-        }
-        Answer::Failed { reason } => kit::news(order, PaymentFailed { order_id, command_id, payment_id, reason }),
-        Answer::Voided => kit::news(order, PaymentVoided { order_id, command_id, payment_id }),
-        Answer::Refunded { refund_id, amount, currency } => {
-            let refund_id = refund_id.to_string();
-            kit::news(order, PaymentRefunded { order_id, command_id, payment_id, refund_id, amount, currency })
-        }
-        Answer::RefundFailed { refund_id, reason } => {
-            let refund_id = refund_id.to_string();
-            kit::news(order, PaymentRefundFailed { order_id, command_id, payment_id, refund_id, reason })
-        }
+        };
+        self.calls.insert(call.key, new);
     }
 }

@@ -1,75 +1,161 @@
-//! Questions about payments.
+//! Questions about payments, what operators do with calls to the provider, and the provider's webhooks.
 
-use contracts::{payment::v1 as proto, time::to_proto};
-use proto::{
-    GetPaymentRequest, GetPaymentResponse, ListPaymentsRequest, ListPaymentsResponse, payment_service_server::PaymentService,
+mod shown;
+
+use std::{ops::RangeInclusive, sync::Arc};
+
+use contracts::{
+    ids,
+    payment::v1::{
+        self as proto, GetPaymentRequest, GetPaymentResponse, GetTrialBalanceRequest, GetTrialBalanceResponse, ListPaymentsRequest,
+        ListPaymentsResponse, ListProviderCallsRequest, ListProviderCallsResponse, ReceiveWebhookRequest, ReceiveWebhookResponse,
+        ReconcileRequest, ReconcileResponse, RetryProviderCallRequest, RetryProviderCallResponse,
+        payment_service_server::PaymentService,
+    },
+    time::from_proto,
 };
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::{
-    payment::{Payment, State},
-    store,
+    dispatcher::store as calls,
+    ledger,
+    provider::Provider,
+    reconcile, store,
+    webhook::{Refused, Unbelieved, Webhooks},
 };
 
-pub(crate) struct Service {
+/// Refunds shown with a payment.
+const REFUNDS_MAX: i64 = 1_000;
+const WHO_CHARS_MAX: usize = 256;
+const REASON_CHARS_MAX: usize = 256;
+const DIFFERENCES: usize = 100;
+const DIFFERENCES_MAX: i32 = 1_000;
+/// Those that a database of ours can have.
+const YEARS: RangeInclusive<i32> = 1970..=9999;
+
+pub(crate) struct Service<P> {
     pool: PgPool,
+    provider: Arc<P>,
+    webhooks: Webhooks,
 }
 
-impl Service {
-    pub(crate) fn new(pool: PgPool) -> Self {
-        Self { pool }
+impl<P> Service<P> {
+    pub(crate) fn new(pool: PgPool, provider: Arc<P>, webhooks: Webhooks) -> Self {
+        Self { pool, provider, webhooks }
     }
 }
 
+type Reply<T> = Result<Response<T>, Status>;
+
 #[tonic::async_trait]
-impl PaymentService for Service {
-    async fn get_payment(&self, request: Request<GetPaymentRequest>) -> Result<Response<GetPaymentResponse>, Status> {
+impl<P: Provider> PaymentService for Service<P> {
+    async fn get_payment(&self, request: Request<GetPaymentRequest>) -> Reply<GetPaymentResponse> {
         let order_id = kit::grpc::order_id(&request.get_ref().order_id)?;
         let payment = store::payment_of(&self.pool, order_id).await.map_err(kit::grpc::internal)?;
         let payment = payment.ok_or_else(|| kit::grpc::not_found("payment of order", &order_id.to_string()))?;
-        Ok(Response::new(GetPaymentResponse { payment: Some(payment.into()) }))
+        let refunds = store::refunds_of(&self.pool, payment.id, REFUNDS_MAX).await.map_err(kit::grpc::internal)?;
+        let attention = calls::needing_attention(&self.pool, &[order_id]).await.map_err(kit::grpc::internal)?;
+        let payment = proto::Payment {
+            refunds: refunds.into_iter().map(Into::into).collect(),
+            needs_attention: !attention.is_empty(),
+            ..payment.into()
+        };
+        Ok(Response::new(GetPaymentResponse { payment: Some(payment) }))
     }
 
-    async fn list_payments(&self, request: Request<ListPaymentsRequest>) -> Result<Response<ListPaymentsResponse>, Status> {
+    async fn list_payments(&self, request: Request<ListPaymentsRequest>) -> Reply<ListPaymentsResponse> {
         let asked = request.into_inner();
         let page = kit::grpc::page(asked.page_size, &asked.page_token)?;
         let (at, id) = kit::grpc::place(&page)?;
         // One more than the page tells whether there is another.
         let mut payments = store::payments_before(&self.pool, at, id, page.size + 1).await.map_err(kit::grpc::internal)?;
-        let size = usize::try_from(page.size).unwrap_or_default();
-        let more = payments.len() > size;
-        payments.truncate(size);
-        let next_page_token = match payments.last() {
-            Some(last) if more => kit::grpc::place_token(last.created_at, last.id),
-            _ => String::new(),
+        let next_page_token = cut(&mut payments, page.size, |last| (last.created_at, last.id));
+        let order_ids: Vec<Uuid> = payments.iter().map(|payment| payment.order_id).collect();
+        let attention = calls::needing_attention(&self.pool, &order_ids).await.map_err(kit::grpc::internal)?;
+        let shown = payments.into_iter().map(|payment| {
+            let needs_attention = attention.contains(&payment.order_id);
+            proto::Payment { needs_attention, ..payment.into() }
+        });
+        Ok(Response::new(ListPaymentsResponse { payments: shown.collect(), next_page_token }))
+    }
+
+    async fn list_provider_calls(&self, request: Request<ListProviderCallsRequest>) -> Reply<ListProviderCallsResponse> {
+        let asked = request.into_inner();
+        let page = kit::grpc::page(asked.page_size, &asked.page_token)?;
+        let after = match page.after {
+            None => (OffsetDateTime::UNIX_EPOCH, Uuid::nil()),
+            Some(_) => kit::grpc::place(&page)?,
         };
-        Ok(Response::new(ListPaymentsResponse { payments: payments.into_iter().map(Into::into).collect(), next_page_token }))
+        let open = calls::open_calls(&self.pool, after, asked.needs_attention, page.size + 1).await;
+        let mut open = open.map_err(kit::grpc::internal)?;
+        let next_page_token = cut(&mut open, page.size, |last| (last.place, last.key));
+        Ok(Response::new(ListProviderCallsResponse { calls: open.into_iter().map(Into::into).collect(), next_page_token }))
+    }
+
+    async fn retry_provider_call(&self, request: Request<RetryProviderCallRequest>) -> Reply<RetryProviderCallResponse> {
+        let RetryProviderCallRequest { key: asked, who, reason } = request.into_inner();
+        let key = ids::parse(&asked).map_err(|_| kit::grpc::invalid("key", "must be the UUID of an open call", "MALFORMED_ID"))?;
+        kit::grpc::text("who", &who, 1..=WHO_CHARS_MAX)?;
+        kit::grpc::text("reason", &reason, 1..=REASON_CHARS_MAX)?;
+        if let Some(call) = calls::retry(&self.pool, key, &who, &reason).await.map_err(kit::grpc::internal)? {
+            tracing::info!(r#type = "CALL_RETRIED", orderId = %call.order_id, %key, who, reason, "a call is taken up again");
+            return Ok(Response::new(RetryProviderCallResponse { call: Some(call.into()) }));
+        }
+        match calls::is_open(&self.pool, key).await.map_err(kit::grpc::internal)? {
+            true => Err(kit::grpc::refused("NOT_WAITING", format!("the call {key} does not wait for a person"))),
+            false => Err(kit::grpc::not_found("open call with key", &asked)),
+        }
+    }
+
+    async fn get_trial_balance(&self, _: Request<GetTrialBalanceRequest>) -> Reply<GetTrialBalanceResponse> {
+        let moved = ledger::store::moved(&self.pool).await.map_err(kit::grpc::internal)?;
+        let accounts = ledger::trial_balance(moved).ok_or_else(|| kit::grpc::refused("OVERFLOW", "a sum does not fit"))?;
+        Ok(Response::new(GetTrialBalanceResponse { accounts: accounts.into_iter().map(Into::into).collect() }))
+    }
+
+    async fn reconcile(&self, request: Request<ReconcileRequest>) -> Reply<ReconcileResponse> {
+        let asked = request.into_inner();
+        let differences_max = match asked.differences_max {
+            0 => DIFFERENCES,
+            n @ 1..=DIFFERENCES_MAX => usize::try_from(n).unwrap_or(DIFFERENCES),
+            _ => return Err(kit::grpc::invalid("differences_max", "must be 1 to 1000, or 0 for 100", "BAD_DIFFERENCES_MAX")),
+        };
+        let read = |since| from_proto(&since).filter(|since| YEARS.contains(&since.year()));
+        let bad = || kit::grpc::invalid("since", "must be a time from 1970 to 9999", "BAD_TIME");
+        let since = asked.since.map(|since| read(since).ok_or_else(bad)).transpose()?;
+        let report =
+            reconcile::compare(&self.pool, &*self.provider, since, differences_max).await.map_err(|error| match error {
+                reconcile::Error::Database(error) => kit::grpc::internal(error),
+                reconcile::Error::Provider(error) => kit::grpc::unavailable("PROVIDER_AWAY", format!("the provider: {error}")),
+            })?;
+        Ok(Response::new(report.into()))
+    }
+
+    async fn receive_webhook(&self, request: Request<ReceiveWebhookRequest>) -> Reply<ReceiveWebhookResponse> {
+        let ReceiveWebhookRequest { body, signature } = request.into_inner();
+        let now_s = OffsetDateTime::now_utc().unix_timestamp();
+        match self.webhooks.receive(&body, &signature, now_s).await {
+            Ok(_) => Ok(Response::new(ReceiveWebhookResponse {})),
+            Err(Refused::Unbelieved(why @ Unbelieved::Signature)) => Err(kit::grpc::unauthenticated("BAD_SIGNATURE", why)),
+            Err(Refused::Unbelieved(why @ Unbelieved::Time)) => {
+                Err(kit::grpc::invalid("signature", &why.to_string(), "SIGNATURE_TOO_OLD"))
+            }
+            Err(Refused::Malformed { field, problem }) => Err(kit::grpc::invalid(field, problem, "MALFORMED_WEBHOOK")),
+            Err(Refused::Database(error)) => Err(kit::grpc::internal(error)),
+        }
     }
 }
 
-impl From<Payment> for proto::Payment {
-    fn from(payment: Payment) -> Self {
-        let state = match payment.state {
-            State::InFlight => proto::PaymentState::InFlight,
-            State::Captured => proto::PaymentState::Captured,
-            State::Declined => proto::PaymentState::Declined,
-            State::Voided => proto::PaymentState::Voided,
-            State::Refunding => proto::PaymentState::Refunding,
-            State::Refunded => proto::PaymentState::Refunded,
-            State::RefundRefused => proto::PaymentState::RefundRefused,
-        };
-        Self {
-            payment_id: payment.id.to_string(),
-            order_id: payment.order_id.to_string(),
-            state: state.into(),
-            currency: payment.currency,
-            amount: payment.amount,
-            captured: payment.captured,
-            refunded: payment.refunded,
-            auth_code: payment.auth_code,
-            reason: if payment.refund_reason.is_empty() { payment.decline_reason } else { payment.refund_reason },
-            created_at: Some(to_proto(payment.created_at)),
-        }
+/// Cuts a list that was read one row too far to its page; the token of the next page, if there is one.
+fn cut<T>(rows: &mut Vec<T>, size: i64, place: impl Fn(&T) -> (OffsetDateTime, Uuid)) -> String {
+    let size = usize::try_from(size).unwrap_or_default();
+    let more = rows.len() > size;
+    rows.truncate(size);
+    match rows.last().map(place) {
+        Some((at, id)) if more => kit::grpc::place_token(at, id),
+        _ => String::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! What the provider said of charges, for the log and the counters: told once it is committed.
+//! What the provider said of payments, for the log and the counters: told once it is committed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -6,9 +6,9 @@ use kit::counts::{PAYMENTS_FAILED, PAYMENTS_SUCCEEDED};
 use messaging::Trace;
 use uuid::Uuid;
 
-use crate::payment::{Input, Known, State};
+use crate::payment::{Input, Kind, Known, State, VOIDED};
 
-/// The provider's answer to a charge.
+/// The provider's answer to a charge, or to an authorization and its capture together: taken, or not.
 pub(crate) struct Charged {
     order_id: Uuid,
     /// Why not, if it declined.
@@ -20,10 +20,15 @@ pub(crate) struct Charged {
 impl Charged {
     /// What this input says of a payment that stood so. A charge is answered once: what comes later says nothing new.
     pub(crate) fn of(order_id: Uuid, before: Option<State>, input: &Input, trace: &Trace) -> Option<Self> {
-        let (Some(State::InFlight), Input::ChargeAnswered { known, .. }) = (before, input) else { return None };
-        let declined = match known {
-            Known::Succeeded { .. } => None,
-            Known::Declined { reason } => Some(reason.clone()),
+        let Input::Answered { call, known } = input else { return None };
+        let declined = match (before?, call.kind, known) {
+            // Nobody asked for it: it was withdrawn.
+            (_, _, Known::Declined { reason }) if reason == VOIDED => return None,
+            (State::InFlight, Kind::Charge, Known::Succeeded { .. })
+            | (State::Capturing, Kind::Capture, Known::Succeeded { .. }) => None,
+            (State::InFlight, Kind::Charge | Kind::Authorize, Known::Declined { reason })
+            | (State::Capturing, Kind::Capture, Known::Declined { reason }) => Some(reason.clone()),
+            _ => return None,
         };
         Some(Self { order_id, declined, trace: tracing::enabled!(tracing::Level::DEBUG).then(|| trace.clone()) })
     }
@@ -75,19 +80,27 @@ impl Results {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::payment::Made;
 
     #[test]
     fn a_charge_is_answered_once_and_nothing_else_answers_it() {
-        let answered = |known| Input::ChargeAnswered { amount: 1, currency: "USD".into(), known };
-        let declined = answered(Known::Declined { reason: "CARD_DECLINED".into() });
-        let succeeded = answered(Known::Succeeded { auth_code: "A1".into() });
-        let refunded = Input::RefundAnswered { known: Known::Succeeded { auth_code: String::new() } };
+        let answered =
+            |kind, known| Input::Answered { call: Made { kind, key: Uuid::nil(), amount: 1, currency: "USD".into() }, known };
+        let yes = |kind| answered(kind, Known::Succeeded { auth_code: "A1".into() });
+        let no = |kind| answered(kind, Known::Declined { reason: "CARD_DECLINED".into() });
         let of = |before, input: &Input| Charged::of(Uuid::nil(), before, input, &Trace::default()).map(|charged| charged.declined);
-        assert_eq!(of(Some(State::InFlight), &declined), Some(Some("CARD_DECLINED".to_owned())));
-        assert_eq!(of(Some(State::InFlight), &succeeded), Some(None));
-        assert_eq!(of(Some(State::InFlight), &refunded), None);
+        let (taken, declined) = (Some(None), Some(Some("CARD_DECLINED".to_owned())));
+        assert_eq!(of(Some(State::InFlight), &no(Kind::Charge)), declined);
+        assert_eq!(of(Some(State::InFlight), &yes(Kind::Charge)), taken);
+        assert_eq!(of(Some(State::InFlight), &no(Kind::Authorize)), declined);
+        assert_eq!(of(Some(State::InFlight), &yes(Kind::Authorize)), None, "nothing is taken yet");
+        assert_eq!(of(Some(State::Capturing), &yes(Kind::Capture)), taken);
+        assert_eq!(of(Some(State::Capturing), &no(Kind::Capture)), declined);
+        assert_eq!(of(Some(State::InFlight), &yes(Kind::Refund)), None);
+        let withdrawn = answered(Kind::Charge, Known::Declined { reason: VOIDED.into() });
+        assert_eq!(of(Some(State::InFlight), &withdrawn), None, "it was never asked for");
         for before in [None, Some(State::Captured), Some(State::Declined), Some(State::Voided), Some(State::Refunding)] {
-            assert_eq!(of(before, &succeeded), None, "{before:?}");
+            assert_eq!(of(before, &yes(Kind::Charge)), None, "{before:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Shipping: a shipment is booked and held while the saga runs, released when the order completes, cancelled when it is undone.
+//! Shipping: a shipment is booked and held while the saga runs, released when the order completes, cancelled when it is undone. People say
+//! when it leaves and when it arrives.
 //!
-//! The rules are pure, in `shipment.rs`; `events.rs` carries them out, a batch at a time; `grpc.rs` lets callers look.
+//! The rules are pure, in `shipment.rs`; `events.rs` carries them out, a batch at a time; `grpc.rs` lets callers ask.
 
 mod error;
 mod events;
@@ -18,6 +19,6 @@ const SUBSCRIPTION: Subscription = Subscription { group: "shipping", topics: &[t
 
 /// Starts the service; it ends with the room's tasks.
 pub async fn start(room: kit::Room) -> anyhow::Result<grpc::Routes> {
-    room.run(events::Shipping, SUBSCRIPTION).await?;
-    Ok(grpc::routes(room.pool))
+    let runner = room.run(events::Shipping, SUBSCRIPTION).await?;
+    Ok(grpc::routes(runner, room.pool))
 }

@@ -10,12 +10,17 @@ const UNSHIPPABLE_SKU: &str = "SKU-UNSHIPPABLE";
 const UNSHIPPABLE: &str = "UNSHIPPABLE";
 const VOIDED: &str = "VOIDED";
 
-/// Where a shipment stands. Only HELD changes.
+/// Where a shipment stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Booked; leaves only when the order completes.
     Held,
+    /// May leave.
     Released,
+    /// Has left.
+    Dispatched,
+    /// Has arrived.
+    Delivered,
     Cancelled,
     /// With the reason.
     Refused(String),
@@ -28,6 +33,8 @@ impl State {
         match self {
             Self::Held => "HELD",
             Self::Released => "RELEASED",
+            Self::Dispatched => "DISPATCHED",
+            Self::Delivered => "DELIVERED",
             Self::Cancelled => "CANCELLED",
             Self::Refused(_) => "REFUSED",
             Self::Voided => "VOIDED",
@@ -38,6 +45,8 @@ impl State {
         match (name, reason) {
             ("HELD", None) => Some(Self::Held),
             ("RELEASED", None) => Some(Self::Released),
+            ("DISPATCHED", None) => Some(Self::Dispatched),
+            ("DELIVERED", None) => Some(Self::Delivered),
             ("CANCELLED", None) => Some(Self::Cancelled),
             ("REFUSED", Some(reason)) => Some(Self::Refused(reason)),
             ("VOIDED", None) => Some(Self::Voided),
@@ -48,8 +57,13 @@ impl State {
     pub(crate) fn reason(&self) -> Option<&str> {
         match self {
             Self::Refused(reason) => Some(reason),
-            Self::Held | Self::Released | Self::Cancelled | Self::Voided => None,
+            Self::Held | Self::Released | Self::Dispatched | Self::Delivered | Self::Cancelled | Self::Voided => None,
         }
+    }
+
+    /// The order completed: there is no way back.
+    pub(crate) fn is_released(&self) -> bool {
+        matches!(self, Self::Released | Self::Dispatched | Self::Delivered)
     }
 }
 
@@ -61,6 +75,15 @@ pub(crate) struct Shipment {
     pub(crate) state: State,
     pub(crate) lines: Vec<Line>,
     pub(crate) undone_by: Option<Uuid>,
+    /// The carrier's; empty before it has left, and where there is none.
+    pub(crate) tracking_number: String,
+}
+
+impl Shipment {
+    fn new(customer: &str, command: Uuid, state: State, lines: &[Line]) -> Self {
+        let (customer, lines) = (customer.to_owned(), lines.to_vec());
+        Self { customer, command, state, lines, undone_by: None, tracking_number: String::new() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +120,7 @@ pub(crate) enum Said {
 pub(crate) type Turn = (Option<Shipment>, Said);
 
 pub(crate) fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Refusal> {
-    use State::{Cancelled, Held, Refused, Released, Voided};
+    use State::{Cancelled, Delivered, Dispatched, Held, Refused, Released, Voided};
 
     match (standing.map(|row| (&row.state, row)), ask) {
         (None, Ask::Schedule { customer, command, lines }) => {
@@ -105,22 +128,21 @@ pub(crate) fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Ref
                 true => (Refused(UNSHIPPABLE.to_owned()), Said::Failed(UNSHIPPABLE.to_owned())),
                 false => (Held, Said::Scheduled),
             };
-            let row = Shipment { customer: customer.clone(), command: *command, state, lines: lines.clone(), undone_by: None };
-            Ok((Some(row), said))
+            Ok((Some(Shipment::new(customer, *command, state, lines)), said))
         }
         // The mark that refuses the Schedule, should it come again.
         (None, Ask::Refuse { customer, command }) => {
-            let state = Refused(DISCARDED.to_owned());
-            let row = Shipment { customer: customer.clone(), command: *command, state, lines: Vec::new(), undone_by: None };
+            let row = Shipment::new(customer, *command, Refused(DISCARDED.to_owned()), &[]);
             Ok((Some(row), Said::Failed(DISCARDED.to_owned())))
         }
-        (Some((Held | Released | Cancelled, _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => Ok((None, Said::Scheduled)),
+        (Some((Held | Released | Dispatched | Delivered | Cancelled, _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => {
+            Ok((None, Said::Scheduled))
+        }
         (Some((Refused(reason), _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => Ok((None, Said::Failed(reason.clone()))),
         (Some((Voided, _)), Ask::Schedule { .. } | Ask::Refuse { .. }) => Ok((None, Said::Failed(VOIDED.to_owned()))),
 
         (None, Ask::Cancel { customer, command, undoes }) => {
-            let customer = customer.clone();
-            let mark = Shipment { customer, command: *undoes, state: Voided, lines: Vec::new(), undone_by: Some(*command) };
+            let mark = Shipment { undone_by: Some(*command), ..Shipment::new(customer, *undoes, Voided, &[]) };
             Ok((Some(mark), Said::Cancelled))
         }
         (Some((Held, row)), Ask::Cancel { command, .. }) => {
@@ -128,12 +150,40 @@ pub(crate) fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Ref
         }
         (Some((Cancelled | Refused(_) | Voided, _)), Ask::Cancel { .. }) => Ok((None, Said::Cancelled)),
         // The saga undoes nothing after its pivot, and the parcel may be on its way.
-        (Some((Released, _)), Ask::Cancel { .. }) => Err(Refusal::Released),
+        (Some((Released | Dispatched | Delivered, _)), Ask::Cancel { .. }) => Err(Refusal::Released),
 
         (None, Ask::Release) => Err(Refusal::NotYet),
         (Some((Held, row)), Ask::Release) => Ok((Some(Shipment { state: Released, ..row.clone() }), Said::Nothing)),
-        (Some((Released, _)), Ask::Release) => Ok((None, Said::Nothing)),
+        (Some((Released | Dispatched | Delivered, _)), Ask::Release) => Ok((None, Said::Nothing)),
         (Some((Cancelled | Refused(_) | Voided, _)), Ask::Release) => Err(Refusal::Undone),
+    }
+}
+
+/// What a person says of a shipment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Mark {
+    Dispatched { tracking_number: String },
+    Delivered,
+}
+
+/// The row as it is to be; `None` if that was said before.
+pub(crate) fn mark(row: &Shipment, mark: &Mark) -> Result<Option<Shipment>, Refusal> {
+    use State::{Cancelled, Delivered, Dispatched, Held, Refused, Released, Voided};
+
+    match (&row.state, mark) {
+        (Released, Mark::Dispatched { tracking_number }) => {
+            Ok(Some(Shipment { state: Dispatched, tracking_number: tracking_number.clone(), ..row.clone() }))
+        }
+        (Dispatched | Delivered, Mark::Dispatched { tracking_number }) if *tracking_number == row.tracking_number => Ok(None),
+        (Dispatched | Delivered, Mark::Dispatched { .. }) => {
+            Err(Refusal::DispatchedOtherwise { tracking_number: row.tracking_number.clone() })
+        }
+        (Dispatched, Mark::Delivered) => Ok(Some(Shipment { state: Delivered, ..row.clone() })),
+        (Delivered, Mark::Delivered) => Ok(None),
+        (Released, Mark::Delivered) => Err(Refusal::NotDispatched),
+        (Held | Cancelled | Refused(_) | Voided, Mark::Dispatched { .. } | Mark::Delivered) => {
+            Err(Refusal::NotReleased { state: row.state.name() })
+        }
     }
 }
 
@@ -143,6 +193,8 @@ mod tests {
 
     const DO: Uuid = Uuid::from_u128(1);
     const UNDO: Uuid = Uuid::from_u128(2);
+
+    const RELEASED: [State; 3] = [State::Released, State::Dispatched, State::Delivered];
 
     fn schedule(sku: &str) -> Ask {
         let lines = vec![Line { sku: "SKU-123".to_owned(), quantity: 1 }, Line { sku: sku.to_owned(), quantity: 2 }];
@@ -158,7 +210,7 @@ mod tests {
     }
 
     fn row(state: State) -> Shipment {
-        Shipment { customer: "c".to_owned(), command: DO, state, lines: Vec::new(), undone_by: None }
+        Shipment::new("c", DO, state, &[])
     }
 
     fn turn(standing: Option<State>, ask: &Ask) -> Result<(Option<State>, Said), Refusal> {
@@ -174,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_command_asked_again_gets_its_answer_again() {
-        for state in [State::Held, State::Released, State::Cancelled] {
+        for state in [State::Held, State::Released, State::Dispatched, State::Delivered, State::Cancelled] {
             assert_eq!(turn(Some(state), &schedule("prod-A")), Ok((None, Said::Scheduled)));
         }
         assert_eq!(turn(Some(refused()), &schedule("prod-A")), Ok((None, Said::Failed(UNSHIPPABLE.to_owned()))));
@@ -206,13 +258,17 @@ mod tests {
         for state in [State::Cancelled, refused(), State::Voided] {
             assert_eq!(turn(Some(state), &cancel()), Ok((None, Said::Cancelled)));
         }
-        assert_eq!(turn(Some(State::Released), &cancel()), Err(Refusal::Released));
+        for state in RELEASED {
+            assert_eq!(turn(Some(state), &cancel()), Err(Refusal::Released));
+        }
     }
 
     #[test]
     fn a_completed_order_releases_once() {
         assert_eq!(turn(Some(State::Held), &Ask::Release), Ok((Some(State::Released), Said::Nothing)));
-        assert_eq!(turn(Some(State::Released), &Ask::Release), Ok((None, Said::Nothing)));
+        for state in RELEASED {
+            assert_eq!(turn(Some(state), &Ask::Release), Ok((None, Said::Nothing)));
+        }
     }
 
     #[test]
@@ -223,9 +279,37 @@ mod tests {
         }
     }
 
+    fn dispatched(tracking_number: &str) -> Mark {
+        Mark::Dispatched { tracking_number: tracking_number.to_owned() }
+    }
+
+    #[test]
+    fn a_released_shipment_leaves_and_arrives_once() {
+        let gone = mark(&row(State::Released), &dispatched("T-1")).unwrap().unwrap();
+        assert_eq!((&gone.state, gone.tracking_number.as_str()), (&State::Dispatched, "T-1"));
+        let there = mark(&gone, &Mark::Delivered).unwrap().unwrap();
+        assert_eq!((&there.state, there.tracking_number.as_str()), (&State::Delivered, "T-1"));
+        for row in [&gone, &there] {
+            assert_eq!(mark(row, &dispatched("T-1")), Ok(None), "it was said before");
+            let otherwise = Refusal::DispatchedOtherwise { tracking_number: "T-1".to_owned() };
+            assert_eq!(mark(row, &dispatched("T-2")), Err(otherwise));
+        }
+        assert_eq!(mark(&there, &Mark::Delivered), Ok(None), "it was said before");
+    }
+
+    #[test]
+    fn nothing_leaves_before_it_is_released_nor_arrives_before_it_has_left() {
+        for state in [State::Held, State::Cancelled, refused(), State::Voided] {
+            for said in [dispatched(""), Mark::Delivered] {
+                assert_eq!(mark(&row(state.clone()), &said), Err(Refusal::NotReleased { state: state.name() }));
+            }
+        }
+        assert_eq!(mark(&row(State::Released), &Mark::Delivered), Err(Refusal::NotDispatched));
+    }
+
     #[test]
     fn states_are_read_as_they_are_written() {
-        for state in [State::Held, State::Released, State::Cancelled, refused(), State::Voided] {
+        for state in [State::Held, State::Cancelled, refused(), State::Voided].into_iter().chain(RELEASED) {
             assert_eq!(State::named(state.name(), state.reason().map(str::to_owned)), Some(state));
         }
         assert_eq!(State::named("REFUSED", None), None);

@@ -31,6 +31,12 @@ impl Book {
         self.changed.insert((order, id), shipment);
     }
 
+    /// All of an order, in order of their ids.
+    pub(crate) fn of_order(&self, order: Uuid) -> Vec<(Uuid, &Shipment)> {
+        let all = self.stored.iter().chain(&self.changed).filter(|((of, _), _)| *of == order);
+        BTreeMap::from_iter(all.map(|((_, id), row)| (*id, row))).into_iter().collect()
+    }
+
     /// Rows that the database does not hold yet.
     pub(crate) fn fresh(&self) -> Vec<(&Key, &Shipment)> {
         self.changed.iter().filter(|(key, _)| !self.stored.contains_key(*key)).collect()
@@ -52,14 +58,15 @@ struct Row {
     quantities: Vec<i32>,
     reason: Option<String>,
     undone_by: Option<Uuid>,
+    tracking_number: String,
 }
 
 impl Row {
     fn read(self) -> sqlx::Result<(Key, Shipment)> {
         let state = state_of(&self.state, self.reason)?;
         let lines = lines_of(self.skus, self.quantities);
-        let shipment = Shipment { customer: self.customer_id, command: self.command_id, state, lines, undone_by: self.undone_by };
-        Ok(((self.order_id, self.id), shipment))
+        let Self { customer_id: customer, command_id: command, undone_by, tracking_number, .. } = self;
+        Ok(((self.order_id, self.id), Shipment { customer, command, state, lines, undone_by, tracking_number }))
     }
 }
 
@@ -75,7 +82,7 @@ fn lines_of(skus: Vec<String>, quantities: Vec<i32>) -> Vec<Line> {
 pub(crate) async fn load(db: &mut PgConnection, orders: BTreeSet<Uuid>) -> sqlx::Result<Book> {
     let orders: Vec<Uuid> = orders.into_iter().collect();
     let rows: Vec<Row> = sqlx::query_as(
-        "select order_id, id, customer_id, command_id, state, skus, quantities, reason, undone_by
+        "select order_id, id, customer_id, command_id, state, skus, quantities, reason, undone_by, tracking_number
          from shipments where order_id = any($1) order by order_id, id for no key update",
     )
     .bind(orders)
@@ -123,14 +130,15 @@ async fn update(db: &mut PgConnection, rows: &[(&Key, &Shipment)]) -> sqlx::Resu
         return Ok(());
     }
     sqlx::query(
-        "update shipments s set state = u.state, undone_by = u.undone_by
-         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) as u(order_id, id, state, undone_by)
+        "update shipments s set state = u.state, undone_by = u.undone_by, tracking_number = u.tracking_number
+         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[]) as u(order_id, id, state, undone_by, tracking_number)
          where s.order_id = u.order_id and s.id = u.id",
     )
     .bind(rows.iter().map(|((order, _), _)| *order).collect::<Vec<_>>())
     .bind(rows.iter().map(|((_, id), _)| *id).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, row)| row.state.name()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, row)| row.undone_by).collect::<Vec<_>>())
+    .bind(rows.iter().map(|(_, row)| row.tracking_number.as_str()).collect::<Vec<_>>())
     .execute(db)
     .await?;
     Ok(())
@@ -145,6 +153,7 @@ pub(crate) struct Seen {
     pub(crate) state: State,
     pub(crate) lines: Vec<Line>,
     pub(crate) created_at: OffsetDateTime,
+    pub(crate) tracking_number: String,
 }
 
 #[derive(sqlx::FromRow)]
@@ -158,6 +167,7 @@ struct SeenRow {
     quantities: Vec<i32>,
     reason: Option<String>,
     created_at: OffsetDateTime,
+    tracking_number: String,
 }
 
 impl SeenRow {
@@ -170,31 +180,37 @@ impl SeenRow {
             state: state_of(&self.state, self.reason)?,
             lines: lines_of(self.skus, self.quantities),
             created_at: self.created_at,
+            tracking_number: self.tracking_number,
         })
     }
 }
 
+macro_rules! seen {
+    ($condition:literal) => {
+        concat!(
+            "select no, order_id, id, customer_id, state, skus, quantities, reason, created_at, tracking_number from shipments ",
+            $condition
+        )
+    };
+}
+
 /// The newest shipment of an order.
 pub(crate) async fn of_order(pool: &PgPool, order: Uuid) -> sqlx::Result<Option<Seen>> {
-    let row: Option<SeenRow> = sqlx::query_as(
-        "select no, order_id, id, customer_id, state, skus, quantities, reason, created_at
-         from shipments where order_id = $1 order by no desc limit 1",
-    )
-    .bind(order)
-    .fetch_optional(pool)
-    .await?;
+    let row: Option<SeenRow> =
+        sqlx::query_as(seen!("where order_id = $1 order by no desc limit 1")).bind(order).fetch_optional(pool).await?;
+    row.map(SeenRow::read).transpose()
+}
+
+/// This shipment of an order.
+pub(crate) async fn one(pool: &PgPool, order: Uuid, id: Uuid) -> sqlx::Result<Option<Seen>> {
+    let row: Option<SeenRow> =
+        sqlx::query_as(seen!("where order_id = $1 and id = $2")).bind(order).bind(id).fetch_optional(pool).await?;
     row.map(SeenRow::read).transpose()
 }
 
 /// At most `limit` shipments that came before this one, newest first.
 pub(crate) async fn list(pool: &PgPool, before: i64, limit: i64) -> sqlx::Result<Vec<Seen>> {
-    let rows: Vec<SeenRow> = sqlx::query_as(
-        "select no, order_id, id, customer_id, state, skus, quantities, reason, created_at
-         from shipments where no < $1 order by no desc limit $2",
-    )
-    .bind(before)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
+    let rows: Vec<SeenRow> =
+        sqlx::query_as(seen!("where no < $1 order by no desc limit $2")).bind(before).bind(limit).fetch_all(pool).await?;
     rows.into_iter().map(SeenRow::read).collect()
 }

@@ -132,7 +132,7 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
             ),
         ],
         vec![format!(
-            "update floor_payment.provider_calls t set attempts = 1, first_sent_at = now() @from where t.payment_id = {payment}"
+            "update floor_payment.provider_calls t set attempts = 1, first_sent_at = now() @from where t.key = {payment}"
         )],
         vec![format!(
             "insert into floor_provider.statement (key, kind, token, amount, currency, outcome, reason, auth_code)
@@ -147,7 +147,7 @@ pub(super) fn transactions() -> Vec<Vec<String>> {
                 "insert into floor_payment.ledger_transfers (id, payment_id, debit, credit, amount, currency, at)
                  select {transfer}, {payment}, 'receivable sandbox', 'sales', 1000, 'USD', now() @from"
             ),
-            format!("delete from floor_payment.provider_calls t @using where t.payment_id = {payment}"),
+            format!("delete from floor_payment.provider_calls t @using where t.key = {payment}"),
             said("payment", &[("payment.events", 0, "payment.v1.PaymentSucceeded")]),
         ],
         advanced("payment.events", 2, "D1,A1,W0,W0 forward", &[

@@ -29,7 +29,7 @@ pub(crate) enum Fetched {
 
 /// One place to read from. `fetch` gives what is there after these positions, in order a stream, and waits a while when there is nothing.
 pub(crate) enum Source {
-    Postgres(postgres::Outboxes),
+    Postgres(Box<postgres::Outboxes>),
     Shuffle(Box<shuffle::Shuffled>),
     #[cfg(feature = "kafka")]
     Kafka(kafka::Topics),
@@ -56,7 +56,6 @@ impl Source {
     }
 
     /// What the group has applied and committed.
-    #[cfg_attr(not(feature = "kafka"), expect(clippy::needless_pass_by_value, reason = "Kafka keeps it"))]
     pub(crate) fn applied(&mut self, at: Vec<(Stream, Position)>) {
         match self {
             Self::Postgres(_) | Self::Shuffle(_) => drop(at),
@@ -224,7 +223,7 @@ impl Bus {
                 Kind::Shuffle { seed } => {
                     Source::Shuffle(Box::new(shuffle::Shuffled::new(outboxes(), *seed ^ hash(group) ^ hash(publisher.service))))
                 }
-                _ => Source::Postgres(outboxes()),
+                _ => Source::Postgres(Box::new(outboxes())),
             };
             sources.push((read, source));
         }

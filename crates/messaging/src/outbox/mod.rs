@@ -91,6 +91,23 @@ pub async fn ends(db: &mut PgConnection) -> sqlx::Result<Vec<(Stream, i64)>> {
     store::ends(db).await
 }
 
+/// A stream that a group has not read to its end.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    /// Who reads.
+    pub group: String,
+    /// What it reads.
+    pub stream: Stream,
+    /// When the oldest record that it has not passed was decided.
+    pub since: OffsetDateTime,
+}
+
+/// What those who read an outbox have still before them. A group that has never reported is left out; others report once a second, so some
+/// of it may be read by now.
+pub async fn unread(db: &mut PgConnection) -> sqlx::Result<Vec<Unread>> {
+    readers::store::unread(db).await
+}
+
 /// The advisory lock of a stream: the topic's hash above, the partition below.
 fn lock_key(stream: &Stream) -> i64 {
     let topic = partition_of(&stream.topic, i32::MAX);

@@ -1,6 +1,8 @@
 use super::*;
 use crate::{State, step};
 
+mod operator;
+
 const TRIP: Definition = Definition {
     name: "trip",
     version: 1,
@@ -22,6 +24,8 @@ const fn ask(step: usize) -> Command {
 const fn undo(step: usize) -> Command {
     Command::Undo { step, attempt: 1 }
 }
+
+const CLOSE: Command = Command::Close { attempt: 1 };
 
 const fn done(to: Command) -> Input {
     Input::Answer { to, answer: Answer::Done }
@@ -56,15 +60,15 @@ fn a_refusal_undoes_what_is_done_last_first() {
     assert_eq!(play(&refusal).1, [undo(1)]);
     assert_eq!(names(&play(&refusal).0), ["CancelHotel", "CancelFlight", "EndTrip"]);
     assert_eq!(play(&[&refusal[..], &[done(undo(1))]].concat()).1, [undo(0)]);
-    assert_eq!(play(&[&refusal[..], &[done(undo(1)), done(undo(0))]].concat()).1, [Command::Close]);
-    let (progress, asked) = play(&[&refusal[..], &[done(undo(1)), done(undo(0)), done(Command::Close)]].concat());
+    assert_eq!(play(&[&refusal[..], &[done(undo(1)), done(undo(0))]].concat()).1, [CLOSE]);
+    let (progress, asked) = play(&[&refusal[..], &[done(undo(1)), done(undo(0)), done(CLOSE)]].concat());
     assert_eq!((progress.state(), progress.cause, asked), (State::Undone, Some(Cause::Refused { step: 2 }), vec![]));
 }
 
 #[test]
 fn with_nothing_done_it_closes_at_once() {
     let (progress, asked) = play(&[Input::Started, refused(ask(0))]);
-    assert_eq!((progress.phase, asked), (Phase::Closing, vec![Command::Close]));
+    assert_eq!((progress.phase, asked), (Phase::Closing, vec![CLOSE]));
 }
 
 #[test]
@@ -94,7 +98,7 @@ fn what_is_answered_or_makes_no_sense_changes_nothing() {
         (&unwinding[..2], done(undo(1))),
         (&unwinding[..2], done(Command::Do { step: 1, attempt: 2 })),
         (&unwinding[..2], done(Command::Do { step: 99, attempt: 1 })),
-        (&unwinding[..2], done(Command::Close)),
+        (&unwinding[..2], done(CLOSE)),
         (&unwinding[..], done(ask(1))),
         (&unwinding[..], Input::Cancel),
         (&past_pivot[..], Input::Cancel),
@@ -111,12 +115,48 @@ fn a_refused_undo_does_not_stop_the_others_but_needs_a_person() {
     let (progress, asked) = play(&[&inputs[..], &[done(undo(0))]].concat());
     assert_eq!((progress.state(), asked), (State::NeedsAttention, vec![]));
     assert_eq!(names(&progress), ["CancelHotel", "EndTrip"]);
+    let (progress, asked) = play(&[&inputs[..], &[done(undo(0)), done(undo(1))]].concat());
+    assert_eq!((progress.state(), asked), (State::Compensating, vec![CLOSE]), "it was undone after all");
+}
+
+#[test]
+fn an_undo_that_is_done_after_all_does_not_answer_for_another() {
+    let inputs = [Input::Started, done(ask(0)), done(ask(1)), Input::Cancel, refused(undo(1)), done(undo(1))];
+    let (progress, asked) = play(&inputs);
+    assert_eq!((progress.asked(), asked), (Some(undo(0)), vec![]));
+    assert_eq!(play(&[&inputs[..], &[done(undo(0))]].concat()).1, [CLOSE]);
 }
 
 #[test]
 fn a_refusal_behind_the_pivot_needs_a_person() {
-    let (progress, asked) = play(&[Input::Started, done(ask(0)), done(ask(1)), done(ask(2)), refused(ask(3))]);
+    let inputs = [Input::Started, done(ask(0)), done(ask(1)), done(ask(2)), refused(ask(3))];
+    let (progress, asked) = play(&inputs);
     assert_eq!((progress.state(), asked), (State::NeedsAttention, vec![]));
+    assert_eq!(names(&progress), ["SendMail"]);
+    assert_eq!(play(&[&inputs[..], &[done(ask(3))]].concat()).0.state(), State::Done, "it was done after all");
+}
+
+#[test]
+fn an_unknown_outcome_needs_a_person_at_once_and_an_answer_still_counts() {
+    let unknown = [Input::Started, Input::Unknown { to: ask(0) }];
+    let (progress, asked) = play(&unknown);
+    assert_eq!((progress.state(), progress.resent, asked), (State::NeedsAttention, 0, vec![]));
+    for deaf in [Input::Deadline, Input::Unknown { to: ask(0) }] {
+        assert_eq!(play(&[&unknown[..], &[deaf]].concat()), (progress.clone(), vec![]));
+    }
+    assert_eq!(play(&[&unknown[..], &[done(ask(0))]].concat()).1, [ask(1)]);
+    assert_eq!(play(&[&unknown[..], &[Input::Cancel]].concat()).1, [undo(0)]);
+}
+
+#[test]
+fn an_unknown_outcome_holds_up_its_undo_too() {
+    let inputs = [Input::Started, Input::Cancel, Input::Unknown { to: ask(0) }];
+    assert_eq!(play(&inputs).0.state(), State::NeedsAttention);
+    assert_eq!(play(&[&inputs[..], &[done(undo(0))]].concat()).1, [CLOSE]);
+    for other in [ask(1), undo(1), Command::Do { step: 0, attempt: 2 }, CLOSE] {
+        let (progress, _) = play(&[Input::Started, Input::Cancel, Input::Unknown { to: other }]);
+        assert_eq!(progress.state(), State::Compensating, "{other:?} is not what it waits for");
+    }
 }
 
 #[test]
@@ -139,4 +179,6 @@ fn an_answer_is_known_by_the_id_of_its_command() {
     assert_eq!(progress.named(&TRIP, saga, ask(0), id), Some(ask(0)));
     assert_eq!(progress.named(&TRIP, saga, undo(0), id), None);
     assert_eq!(progress.named(&TRIP, saga, ask(1), ask(1).id(&TRIP, saga)), None, "was never asked");
+    assert_eq!(CLOSE.id(&TRIP, saga), Uuid::new_v5(&saga, b"close"));
+    assert_eq!(Command::Close { attempt: 2 }.id(&TRIP, saga), Uuid::new_v5(&saga, b"close/2"));
 }

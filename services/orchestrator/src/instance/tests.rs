@@ -5,7 +5,7 @@ use play::{ORDER, Play, cancel, created};
 use saga::State;
 
 use super::*;
-use crate::checkout::CHECKOUT;
+use crate::definitions::CHECKOUT;
 
 /// Names of the messages, behind the facts that they bring along; a fact by itself is `+` and its event.
 fn names(news: &[Message]) -> Vec<String> {
@@ -227,11 +227,11 @@ fn a_deadline_that_is_not_the_sagas_any_more_does_nothing() {
     let old = play.saga().deadline_at.expect("asked");
     play.at += Duration::seconds(1);
     then(&mut play, Play::charged);
-    assert_eq!(play.saga().due(old, old).expect("is decided"), None);
+    assert_eq!(play.saga().due(old, &Unread::new(), old).expect("is decided"), None);
 }
 
 #[test]
 fn a_definition_that_is_not_known_waits() {
-    let started = Instance::start(ORDER, "checkin", Bytes::new(), OffsetDateTime::UNIX_EPOCH, &Trace::default());
+    let started = Instance::start((ORDER, ORDER), "checkin", Bytes::new(), OffsetDateTime::UNIX_EPOCH, &Trace::default());
     assert!(matches!(started, Err(Refusal::UnknownDefinition)));
 }

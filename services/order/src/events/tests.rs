@@ -7,7 +7,7 @@ const ORDER: Uuid = Uuid::from_u128(1);
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
 fn orders() -> Orders {
-    Orders::new(Arc::default())
+    Orders::new(Arc::default(), "checkout")
 }
 
 /// With one order, which has its first entry.
@@ -20,6 +20,7 @@ fn book(status: Status) -> Book {
         total: 2_400,
         reason: String::new(),
         refunded_amount: 0,
+        refund_pending: 0,
         needs_attention: false,
         idempotency_key: None,
         request_hash: Vec::new(),

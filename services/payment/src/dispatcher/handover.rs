@@ -1,4 +1,4 @@
-//! From the handler to the dispatcher: which payments have a new call, said after the commit.
+//! From the handler to the dispatcher: the keys of new calls, said after the commit.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,19 +20,19 @@ impl Handover {
 
     /// Keeps the new calls until the commit; how many of them, from the first, will be handed over. The dispatcher only makes room,
     /// so there is still room for those after the commit.
-    pub(crate) fn stage(&self, payment_ids: impl Iterator<Item = Uuid>) -> usize {
+    pub(crate) fn stage(&self, keys: impl Iterator<Item = Uuid>) -> usize {
         let room = if self.sender.is_closed() { 0 } else { self.sender.capacity() };
         let mut staged = self.staged();
         staged.clear();
-        staged.extend(payment_ids.take(room));
+        staged.extend(keys.take(room));
         staged.len()
     }
 
     pub(crate) fn committed(&self) {
-        for payment_id in self.staged().drain(..) {
+        for key in self.staged().drain(..) {
             // Closed only at the end; the next process finds the row when its lease is over.
-            if self.sender.try_send(payment_id).is_err() {
-                tracing::debug!(%payment_id, "a call is left to the sweep");
+            if self.sender.try_send(key).is_err() {
+                tracing::debug!(%key, "a call is left to the sweep");
             }
         }
     }

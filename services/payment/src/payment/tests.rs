@@ -1,28 +1,59 @@
+use std::collections::BTreeMap;
+
 use super::*;
+
+mod charge;
+mod explore;
+mod refunds;
+mod two_steps;
+mod unknown;
 
 const ORDER: Uuid = Uuid::from_u128(1);
 const DO: Uuid = Uuid::from_u128(2);
 const UNDO: Uuid = Uuid::from_u128(3);
 const UNDO_AGAIN: Uuid = Uuid::from_u128(4);
+const CAPTURE: Uuid = Uuid::from_u128(5);
+const UNCAPTURE: Uuid = Uuid::from_u128(6);
 
 fn opening() -> Opening<'static> {
     Opening { order_id: ORDER, provider: "sandbox", at: OffsetDateTime::UNIX_EPOCH }
 }
 
+fn ask() -> Ask {
+    Ask { command_id: DO, amount: 2_400, currency: "USD".into(), token: "tok".into() }
+}
+
 fn charge() -> Input {
-    Input::Charge { command_id: DO, amount: 2_400, currency: "USD".into(), token: "tok".into() }
+    Input::Charge(ask())
+}
+
+fn authorize() -> Input {
+    Input::Authorize(ask())
+}
+
+fn capture() -> Input {
+    Input::Capture { command_id: CAPTURE }
 }
 
 fn undo(command_id: Uuid) -> Input {
     Input::Undo { command_id, undoes: DO }
 }
 
-fn charged(known: Known) -> Input {
-    Input::ChargeAnswered { amount: 2_400, currency: "USD".into(), known }
+fn uncapture() -> Input {
+    Input::Undo { command_id: UNCAPTURE, undoes: CAPTURE }
 }
 
-fn refund_answered(known: Known) -> Input {
-    Input::RefundAnswered { known }
+/// A RefundCapture of its own command and id.
+fn refund(number: u128, amount: i64) -> Input {
+    Input::Refund { command_id: Uuid::from_u128(100 + number), refund_id: refund_id(number), amount }
+}
+
+fn refund_id(number: u128) -> Uuid {
+    Uuid::from_u128(200 + number)
+}
+
+fn payment_id() -> Uuid {
+    ids::derive(DO, "payment")
 }
 
 fn yes() -> Known {
@@ -33,29 +64,58 @@ fn no(reason: &str) -> Known {
     Known::Declined { reason: reason.into() }
 }
 
-/// A payment and the effects of the last input.
-#[derive(Default)]
+fn made(kind: Kind, amount: i64) -> Made {
+    let id = payment_id();
+    let key = match kind {
+        Kind::Charge | Kind::Authorize => id,
+        Kind::Capture => ids::derive(id, "capture"),
+        Kind::Void => ids::derive(id, "void"),
+        Kind::Refund => ids::derive(id, "undo"),
+    };
+    Made { kind, key, amount, currency: "USD".into() }
+}
+
+/// The provider's answer to the charge, the authorization, the capture, the void, or the refund of all.
+fn answered(kind: Kind, known: Known) -> Input {
+    Input::Answered { call: made(kind, 2_400), known }
+}
+
+/// The provider does not know the key of a call that was withdrawn.
+fn absent(kind: Kind) -> Input {
+    answered(kind, no(VOIDED))
+}
+
+/// The provider's answer to a RefundCapture.
+fn refund_answered(number: u128, known: Known) -> Input {
+    Input::Answered { call: Made { key: refund_id(number), ..made(Kind::Refund, 1) }, known }
+}
+
+/// A payment with its refunds, and the effects of the last input.
+#[derive(Clone, Default)]
 struct Told {
     payment: Option<Payment>,
+    refunds: BTreeMap<Uuid, Refund>,
     effects: Vec<Effect>,
 }
 
 impl Told {
-    fn then(self, input: Input) -> Self {
-        let step = step(&opening(), self.payment.as_ref(), &input).expect("a payment");
-        if let Some(payment) = &step.payment {
-            assert!(
-                payment.refunded + payment.refund_pending <= payment.captured,
-                "more is given back than was taken: {payment:?}"
-            );
-            assert_eq!(payment.refund_pending > 0, payment.state == State::Refunding);
+    fn then(mut self, input: Input) -> Self {
+        let refund = input.refund_id().and_then(|id| self.refunds.get(&id));
+        let step = step(&opening(), self.payment.as_ref(), refund, &input).expect("decided");
+        for effect in &step.effects {
+            if let Effect::Refund(refund) = effect {
+                self.refunds.insert(refund.id, refund.clone());
+            }
         }
-        Self { payment: step.payment, effects: step.effects }
+        if let Some(payment) = &step.payment {
+            promised(payment, self.refunds.values());
+        }
+        Self { payment: step.payment, refunds: self.refunds, effects: step.effects }
     }
 
-    /// The charge has reached the provider, as the row of its call says when it is loaded.
+    /// The open call has reached the provider, as its row says when it is loaded.
     fn sent(mut self) -> Self {
-        self.payment.as_mut().expect("a payment").charge_sent = true;
+        self.payment.as_mut().expect("a payment").sent = true;
         self
     }
 
@@ -83,21 +143,49 @@ impl Told {
         transfers.collect()
     }
 
-    fn asks_refund(&self) -> bool {
-        self.effects.iter().any(|effect| matches!(effect, Effect::CallRefund { .. }))
+    /// The calls that were opened.
+    fn calls(&self) -> Vec<(Kind, i64)> {
+        let calls = self.effects.iter().filter_map(|effect| match effect {
+            Effect::Call(call) => Some((call.kind, call.amount)),
+            _ => None,
+        });
+        calls.collect()
     }
 }
 
-fn in_flight() -> Told {
-    Told::default().then(charge()).sent()
-}
-
-fn captured() -> Told {
-    in_flight().then(charged(yes()))
-}
-
-fn refunding() -> Told {
-    captured().then(undo(UNDO))
+/// What the migrations promise of a row, and what its refunds add up to.
+fn promised<'a>(payment: &Payment, refunds: impl Iterator<Item = &'a Refund>) {
+    use State::{Authorized, Captured, Capturing, Declined, InFlight, RefundRefused, Refunded, Refunding, Voided, Voiding};
+    let state = payment.state;
+    let holds = |promise: bool, what: &str| assert!(promise, "{what}: {payment:?}");
+    holds(payment.refunded + payment.refund_pending <= payment.captured, "more is given back than was taken");
+    holds(payment.refunded >= 0 && payment.refund_pending >= 0, "never less than nothing");
+    holds((payment.amount > 0) != payment.currency.is_empty(), "a sum with its currency");
+    holds(payment.amount > 0 || state == Voided, "only a mark has no sum");
+    holds([0, payment.amount].contains(&payment.captured), "captured whole or not");
+    let counts = matches!(state, Captured | Refunding | Refunded | RefundRefused);
+    holds((payment.captured > 0) == counts, "captured if it counts");
+    holds(state != Refunding || payment.refund_pending > 0, "refunding is under way");
+    holds(payment.refund_pending == 0 || matches!(state, Captured | Refunding | RefundRefused), "refunds of what was captured");
+    holds(state != Refunded || payment.refunded == payment.captured, "refunded is all of it");
+    holds(payment.two_step || !matches!(state, Authorized | Capturing | Voiding), "two steps");
+    let declined = state == Declined || (state == Voided && !payment.two_step);
+    holds(!declined || !payment.decline_reason.is_empty(), "declined with reason");
+    holds(state != RefundRefused || !payment.refund_reason.is_empty(), "refused with reason");
+    holds(payment.refund_reason.is_empty() || matches!(state, RefundRefused | Authorized), "no reason without refusal");
+    holds(payment.capture_reason.is_empty() || payment.capture_command_id.is_some(), "a capture that was refused");
+    holds(!payment.unknown_said || matches!(state, InFlight | Capturing | Voiding), "unknown while it is open");
+    let (mut succeeded, mut in_flight) = (0, 0);
+    for refund in refunds {
+        match refund.state {
+            RefundState::Succeeded => succeeded += refund.amount,
+            RefundState::InFlight => in_flight += refund.amount,
+            RefundState::Refused => {}
+        }
+    }
+    holds(payment.refunded == succeeded, "what came back is the sum of the refunds");
+    // Less where money came back after a refusal, so that not all of them can be made.
+    holds(payment.refund_pending <= in_flight, "what is reserved is asked for");
 }
 
 fn succeeded() -> (Option<Uuid>, Answer) {
@@ -105,231 +193,36 @@ fn succeeded() -> (Option<Uuid>, Answer) {
     (Some(DO), answer)
 }
 
-fn failed(reason: &str) -> (Option<Uuid>, Answer) {
-    (Some(DO), Answer::Failed { reason: reason.into() })
+fn was_captured() -> (Option<Uuid>, Answer) {
+    (Some(CAPTURE), Answer::Captured { amount: 2_400, currency: "USD".into() })
+}
+
+fn failed_of(command_id: Uuid, reason: &str) -> (Option<Uuid>, Answer) {
+    (Some(command_id), failed(reason))
+}
+
+fn voided(command_id: Uuid) -> (Option<Uuid>, Answer) {
+    (Some(command_id), Answer::Voided)
 }
 
 fn refunded(told: &Told, command_id: Option<Uuid>) -> (Option<Uuid>, Answer) {
     (command_id, Answer::Refunded { refund_id: told.row().refund_id(), amount: 2_400, currency: "USD".into() })
 }
 
-fn refund_failed(told: &Told, command_id: Uuid) -> (Option<Uuid>, Answer) {
-    (Some(command_id), Answer::RefundFailed { refund_id: told.row().refund_id(), reason: "REFUND_REFUSED".into() })
+fn refund_failed(told: &Told, command_id: Uuid, reason: &str) -> (Option<Uuid>, Answer) {
+    (Some(command_id), Answer::RefundFailed { refund_id: told.row().refund_id(), reason: reason.into() })
 }
 
 #[test]
 fn names_are_read_back() {
     for (state, name) in State::NAMES {
-        assert_eq!(state.name(), name);
-        assert_eq!(State::parse(name), Some(state));
+        assert_eq!((state.name(), State::parse(name)), (name, Some(state)));
     }
-    assert_eq!(State::parse("PAID"), None);
-}
-
-#[test]
-fn a_charge_opens_a_call_and_says_nothing_yet() {
-    let told = Told::default().then(charge());
-    assert_eq!(told.state(), State::InFlight);
-    assert_eq!(told.row().id, ids::derive(DO, "payment"));
-    assert_eq!(told.effects, vec![Effect::CallCharge { token: "tok".into() }]);
-    let again = told.then(charge());
-    assert_eq!((again.state(), again.effects.as_slice()), (State::InFlight, [].as_slice()));
-}
-
-#[test]
-fn a_charge_that_succeeded_is_in_the_ledger_and_said_again_for_the_same_command() {
-    let told = captured();
-    assert_eq!(told.state(), State::Captured);
-    assert_eq!(told.said(), vec![succeeded()]);
-    assert_eq!(told.transfers(), vec![("receivable:sandbox", "sales", 2_400)]);
-    let again = told.then(charge());
-    assert_eq!((again.state(), again.said(), again.transfers()), (State::Captured, vec![succeeded()], vec![]));
-}
-
-#[test]
-fn an_outcome_that_comes_twice_changes_nothing() {
-    for known in [yes(), no("CARD_DECLINED")] {
-        let told = captured().then(charged(known));
-        assert_eq!((told.state(), told.effects.len()), (State::Captured, 0));
+    for kind in [Kind::Charge, Kind::Authorize, Kind::Capture, Kind::Void, Kind::Refund] {
+        assert_eq!(Kind::parse(kind.name()), Some(kind));
     }
-    let told = in_flight().then(charged(no("CARD_DECLINED"))).then(charged(no("CARD_DECLINED")));
-    assert_eq!((told.state(), told.effects.len()), (State::Declined, 0));
-    let told = refunding().then(refund_answered(yes())).then(refund_answered(yes()));
-    assert_eq!((told.state(), told.row().refunded, told.effects.len()), (State::Refunded, 2_400, 0));
-}
-
-#[test]
-fn a_declined_charge_says_why_and_its_undo_gives_nothing_back() {
-    let told = in_flight().then(charged(no("CARD_DECLINED")));
-    assert_eq!((told.state(), told.said()), (State::Declined, vec![failed("CARD_DECLINED")]));
-    assert!(told.transfers().is_empty());
-    let undone = told.then(undo(UNDO));
-    assert_eq!((undone.state(), undone.said()), (State::Declined, vec![(Some(UNDO), Answer::Voided)]));
-    let again = undone.then(charge());
-    assert_eq!(again.said(), vec![failed("CARD_DECLINED")]);
-}
-
-#[test]
-fn what_cannot_be_charged_is_refused_without_a_row() {
-    for (amount, currency, reason) in [(0, "USD", "INVALID_AMOUNT"), (-5, "USD", "INVALID_AMOUNT"), (5, "usd", "INVALID_CURRENCY")]
-    {
-        let told = Told::default().then(Input::Charge { command_id: DO, amount, currency: currency.into(), token: String::new() });
-        assert_eq!(told.payment, None);
-        assert_eq!(told.said(), vec![failed(reason)]);
+    for state in [RefundState::InFlight, RefundState::Succeeded, RefundState::Refused] {
+        assert_eq!(RefundState::parse(state.name()), Some(state));
     }
-}
-
-#[test]
-fn an_undo_before_its_command_refuses_the_command() {
-    let told = Told::default().then(undo(UNDO));
-    assert_eq!((told.state(), told.row().id), (State::Voided, ids::derive(DO, "payment")));
-    assert_eq!(told.said(), vec![(Some(UNDO), Answer::Voided)]);
-    let refused = told.then(charge());
-    assert_eq!((refused.state(), refused.said()), (State::Voided, vec![failed(VOIDED)]));
-    let again = refused.then(undo(UNDO));
-    assert_eq!((again.state(), again.said()), (State::Voided, vec![(Some(UNDO), Answer::Voided)]));
-}
-
-#[test]
-fn a_charge_that_was_never_sent_is_voided() {
-    let told = Told::default().then(charge()).then(undo(UNDO));
-    assert_eq!((told.state(), told.said()), (State::Voided, vec![(Some(UNDO), Answer::Voided)]));
-    assert!(told.effects.contains(&Effect::EndCall));
-    assert_eq!(told.then(charge()).said(), vec![failed(VOIDED)]);
-}
-
-#[test]
-fn an_undo_of_a_charge_that_was_sent_waits_for_the_outcome() {
-    let waiting = || in_flight().then(undo(UNDO));
-    assert_eq!((waiting().state(), waiting().said()), (State::InFlight, vec![]));
-
-    let charged_then = waiting().then(charged(yes()));
-    assert_eq!((charged_then.state(), charged_then.said()), (State::Refunding, vec![succeeded()]));
-    assert!(charged_then.asks_refund());
-    let back = charged_then.then(refund_answered(yes()));
-    assert_eq!((back.state(), back.said()), (State::Refunded, vec![refunded(&back, Some(UNDO))]));
-
-    let declined_then = waiting().then(charged(no("INSUFFICIENT_FUNDS")));
-    assert_eq!(declined_then.state(), State::Declined);
-    assert_eq!(declined_then.said(), vec![failed("INSUFFICIENT_FUNDS"), (Some(UNDO), Answer::Voided)]);
-}
-
-#[test]
-fn a_late_charge_on_a_voided_payment_is_given_back() {
-    for voided in [Told::default().then(undo(UNDO)), Told::default().then(charge()).then(undo(UNDO))] {
-        let late = voided.then(charged(yes()));
-        assert_eq!((late.state(), late.row().captured, late.said()), (State::Refunding, 2_400, vec![]));
-        assert_eq!(late.transfers(), vec![("receivable:sandbox", "sales", 2_400)]);
-        assert!(late.asks_refund());
-        let late = late.then(charge());
-        assert_eq!(late.said(), vec![failed(VOIDED)], "the command keeps its answer");
-        let back = late.then(refund_answered(yes()));
-        assert_eq!((back.state(), back.said()), (State::Refunded, vec![refunded(&back, Some(UNDO))]));
-    }
-}
-
-#[test]
-fn a_late_charge_on_a_declined_payment_is_given_back_unasked() {
-    let late = in_flight().then(charged(no("CARD_DECLINED"))).then(charged(yes()));
-    assert_eq!((late.state(), late.said()), (State::Refunding, vec![]));
-    let back = late.then(refund_answered(yes()));
-    assert_eq!((back.state(), back.said()), (State::Refunded, vec![refunded(&back, None)]));
-    assert_eq!(back.then(charge()).said(), vec![failed("CARD_DECLINED")]);
-}
-
-#[test]
-fn a_refund_reserves_what_remains_and_is_answered_once_it_is_back() {
-    let told = refunding();
-    assert_eq!((told.state(), told.row().refund_pending, told.said()), (State::Refunding, 2_400, vec![]));
-    assert!(told.asks_refund());
-    let told = told.then(undo(UNDO));
-    assert!(told.effects.is_empty(), "asked again while it is under way");
-    let told = told.then(refund_answered(yes()));
-    assert_eq!((told.state(), told.row().refunded), (State::Refunded, 2_400));
-    assert_eq!(told.said(), vec![refunded(&told, Some(UNDO))]);
-    assert_eq!(told.transfers(), vec![("sales", "receivable:sandbox", 2_400)]);
-    let told = told.then(undo(UNDO));
-    assert_eq!((told.said(), told.transfers()), (vec![refunded(&told, Some(UNDO))], vec![]));
-    assert_eq!(told.then(charge()).said(), vec![succeeded()], "the command keeps its answer");
-}
-
-#[test]
-fn the_latest_undo_is_answered() {
-    let told = refunding().then(undo(UNDO_AGAIN)).then(refund_answered(yes()));
-    assert_eq!(told.said(), vec![refunded(&told, Some(UNDO_AGAIN))]);
-}
-
-#[test]
-fn a_refused_refund_is_said_again_and_tried_again_for_another_undo_only() {
-    let told = refunding().then(refund_answered(no("REFUND_REFUSED")));
-    assert_eq!((told.state(), told.row().refund_pending), (State::RefundRefused, 0));
-    assert_eq!(told.said(), vec![refund_failed(&told, UNDO)]);
-    let refund_id = told.row().refund_id();
-
-    let told = told.then(undo(UNDO));
-    assert_eq!((told.state(), told.said()), (State::RefundRefused, vec![refund_failed(&told, UNDO)]));
-
-    let told = told.then(undo(UNDO_AGAIN));
-    assert_eq!((told.state(), told.said()), (State::Refunding, vec![]));
-    assert!(
-        told.effects.contains(&Effect::CallRefund { refund_id, amount: 2_400 }),
-        "the same refund, however often it is asked for"
-    );
-    let told = told.then(refund_answered(yes()));
-    assert_eq!((told.state(), told.said()), (State::Refunded, vec![refunded(&told, Some(UNDO_AGAIN))]));
-}
-
-#[test]
-fn money_that_is_back_after_a_refusal_counts() {
-    let told = refunding().then(refund_answered(no("REFUND_REFUSED"))).then(refund_answered(yes()));
-    assert_eq!((told.state(), told.row().refunded), (State::Refunded, 2_400));
-    assert_eq!(told.transfers(), vec![("sales", "receivable:sandbox", 2_400)]);
-}
-
-fn give_up_charge() -> Input {
-    Input::RefuseCharge { command_id: DO }
-}
-
-fn give_up_undo() -> Input {
-    Input::RefuseUndo { command_id: UNDO, undoes: DO }
-}
-
-#[test]
-fn a_charge_that_was_given_up_is_refused_ever_after() {
-    let told = Told::default().then(give_up_charge());
-    assert_eq!((told.state(), told.said()), (State::Voided, vec![failed("DISCARDED")]));
-    let again = told.then(charge());
-    assert_eq!(
-        (again.state(), again.said(), again.effects.len()),
-        (State::Voided, vec![failed("DISCARDED")], 1),
-        "no call is made"
-    );
-    assert_eq!(again.then(undo(UNDO)).said(), vec![(Some(UNDO), Answer::Voided)]);
-
-    let asked_before = in_flight().then(give_up_charge());
-    assert_eq!((asked_before.state(), asked_before.said()), (State::InFlight, vec![]));
-    assert_eq!(captured().then(give_up_charge()).said(), vec![succeeded()], "it was done before");
-}
-
-#[test]
-fn an_undo_that_was_given_up_leaves_the_money_until_another_asks() {
-    let told = captured().then(give_up_undo());
-    let given_up =
-        |told: &Told| (Some(UNDO), Answer::RefundFailed { refund_id: told.row().refund_id(), reason: "DISCARDED".into() });
-    assert_eq!((told.state(), told.said(), told.asks_refund()), (State::RefundRefused, vec![given_up(&told)], false));
-    let told = told.then(undo(UNDO));
-    assert_eq!((told.state(), told.said()), (State::RefundRefused, vec![given_up(&told)]));
-    assert!(told.then(undo(UNDO_AGAIN)).asks_refund());
-
-    assert!(refunding().then(give_up_undo()).effects.is_empty(), "it is under way");
-    assert_eq!(in_flight().then(give_up_undo()).state(), State::InFlight);
-    let nothing = Told::default().then(give_up_undo());
-    assert_eq!((nothing.payment.is_none(), nothing.said().len()), (true, 1));
-}
-
-#[test]
-fn an_outcome_of_nothing_is_refused() {
-    for input in [charged(yes()), refund_answered(yes())] {
-        assert_eq!(step(&opening(), None, &input), Err(NoPayment));
-    }
+    assert_eq!((State::parse("PAID"), Kind::parse("PAY"), RefundState::parse("PAID")), (None, None, None));
 }

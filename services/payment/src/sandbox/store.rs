@@ -2,26 +2,26 @@
 
 use std::collections::HashMap;
 
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool, Row, postgres::PgRow};
+use time::OffsetDateTime;
 
-use crate::provider::Known;
+use crate::provider::{Known, StatementEntry, StatementKind};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EntryKind {
-    Charge,
-    Refund,
-}
+/// Why an authorization is declined that was voided before it came.
+pub(super) const VOIDED: &str = "VOIDED";
 
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) key: String,
-    pub(super) kind: EntryKind,
-    /// The charge that a refund gives back.
+    pub(super) kind: StatementKind,
+    /// The charge or the authorization that this one captures, voids or refunds.
     pub(super) of: Option<String>,
     pub(super) token: String,
     pub(super) amount: i64,
     pub(super) currency: String,
     pub(super) known: Known,
+    /// Until then nobody knows of it.
+    pub(super) lands_after_ms: u64,
 }
 
 /// Enters what is new and gives back its keys; a key that is there keeps what it has.
@@ -39,17 +39,17 @@ pub(super) async fn enter(db: impl PgExecutor<'_>, entries: &[Entry]) -> sqlx::R
         Known::Declined { .. } => String::new(),
     };
     sqlx::query_scalar(
-        r#"insert into statement (key, kind, "of", token, amount, currency, outcome, reason, auth_code)
-           select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[],
-               $9::text[])
+        r#"insert into statement (key, kind, "of", token, amount, currency, outcome, reason, auth_code, at)
+           select key, kind, "of", token, amount, currency, outcome, reason, auth_code,
+               clock_timestamp() + lands_after_ms * interval '1 millisecond'
+           from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[],
+                   $10::bigint[])
+               as e(key, kind, "of", token, amount, currency, outcome, reason, auth_code, lands_after_ms)
            on conflict (key) do nothing
            returning key"#,
     )
     .bind(column(entries, |e| e.key.as_str()))
-    .bind(column(entries, |e| match e.kind {
-        EntryKind::Charge => "CHARGE",
-        EntryKind::Refund => "REFUND",
-    }))
+    .bind(column(entries, |e| e.kind.as_str()))
     .bind(column(entries, |e| e.of.as_deref()))
     .bind(column(entries, |e| e.token.as_str()))
     .bind(column(entries, |e| e.amount))
@@ -57,63 +57,157 @@ pub(super) async fn enter(db: impl PgExecutor<'_>, entries: &[Entry]) -> sqlx::R
     .bind(column(entries, |e| outcome(&e.known)))
     .bind(column(entries, |e| reason(&e.known)))
     .bind(column(entries, |e| code(&e.known)))
+    .bind(column(entries, |e| i64::try_from(e.lands_after_ms).unwrap_or(i64::MAX)))
     .fetch_all(db)
     .await
 }
 
-/// What became of these keys, as far as they are known.
-pub(super) async fn outcomes(db: impl PgExecutor<'_>, keys: &[String]) -> sqlx::Result<HashMap<String, Known>> {
-    let rows: Vec<(String, bool, String, String)> =
-        sqlx::query_as("select key, outcome = 'SUCCEEDED', reason, auth_code from statement where key = any($1)")
-            .bind(keys)
-            .fetch_all(db)
-            .await?;
-    let known = |succeeded, reason, auth_code| match succeeded {
-        true => Known::Succeeded { auth_code },
-        false => Known::Declined { reason },
-    };
-    Ok(rows.into_iter().map(|(key, succeeded, reason, auth_code)| (key, known(succeeded, reason, auth_code))).collect())
-}
-
-/// A charge as its refunds see it.
-#[derive(Debug)]
-pub(super) struct ChargeRow {
-    pub(super) amount: i64,
-    pub(super) refunded: i64,
-    pub(super) currency: String,
-    pub(super) token: String,
-    pub(super) succeeded: bool,
-}
-
-pub(super) async fn lock_charges(db: &mut PgConnection, keys: &[String]) -> sqlx::Result<HashMap<String, ChargeRow>> {
-    let rows: Vec<(String, i64, i64, String, String, bool)> = sqlx::query_as(
-        "select key, amount, refunded, currency, token, outcome = 'SUCCEEDED' from statement
-         where key = any($1) and kind = 'CHARGE' order by key for no key update",
-    )
-    .bind(keys)
-    .fetch_all(db)
-    .await?;
-    let rows = rows.into_iter().map(|(key, amount, refunded, currency, token, succeeded)| {
-        (key, ChargeRow { amount, refunded, currency, token, succeeded })
-    });
-    Ok(rows.collect())
-}
-
-/// Adds to what the charges have given back. The caller has locked them.
-pub(super) async fn add_refunded(db: &mut PgConnection, keys: &[String], amounts: &[i64]) -> sqlx::Result<()> {
+/// Takes the keys of authorizations that nobody asked for yet, so that they are refused when they come. The keys are sorted.
+pub(super) async fn refuse_early(db: &mut PgConnection, keys: &[String]) -> sqlx::Result<()> {
     sqlx::query(
-        "update statement set refunded = refunded + ($2::bigint[])[array_position($1::text[], key)] where key = any($1::text[])",
+        "insert into statement (key, kind, token, amount, currency, outcome, reason, auth_code, voided)
+         select key, 'AUTHORIZE', '', 0, '', 'DECLINED', $2, '', true from unnest($1::text[]) as k(key)
+         on conflict (key) do nothing",
     )
     .bind(keys)
-    .bind(amounts)
+    .bind(VOIDED)
     .execute(db)
     .await?;
     Ok(())
 }
 
-/// Whether this key has not been tried before; from now on it has.
-pub(super) async fn first_call(db: &PgPool, key: &str) -> sqlx::Result<bool> {
-    let done = sqlx::query("insert into failed_calls (key) values ($1) on conflict (key) do nothing").bind(key).execute(db).await?;
+/// What became of a key, and whether anybody may know it yet.
+#[derive(Clone, Debug)]
+pub(super) struct Stored {
+    pub(super) known: Known,
+    pub(super) landed: bool,
+}
+
+/// What became of these keys.
+pub(super) async fn outcomes(db: impl PgExecutor<'_>, keys: &[String]) -> sqlx::Result<HashMap<String, Stored>> {
+    let rows: Vec<PgRow> = sqlx::query(
+        "select key, outcome = 'SUCCEEDED' as succeeded, reason, auth_code, at <= clock_timestamp() as landed from statement
+         where key = any($1)",
+    )
+    .bind(keys)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("key")?, Stored { known: known(row)?, landed: row.try_get("landed")? }))).collect()
+}
+
+fn known(row: &PgRow) -> sqlx::Result<Known> {
+    match row.try_get("succeeded")? {
+        true => Ok(Known::Succeeded { auth_code: row.try_get("auth_code")? }),
+        false => Ok(Known::Declined { reason: row.try_get("reason")? }),
+    }
+}
+
+/// A charge or an authorization, as what captures, voids or refunds it sees it.
+#[derive(Clone, Debug)]
+pub(super) struct Parent {
+    pub(super) kind: StatementKind,
+    pub(super) succeeded: bool,
+    pub(super) amount: i64,
+    pub(super) captured: i64,
+    pub(super) refunded: i64,
+    pub(super) voided: bool,
+    pub(super) currency: String,
+    pub(super) token: String,
+}
+
+impl FromRow<'_, PgRow> for Parent {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            kind: kind(row)?,
+            succeeded: row.try_get("succeeded")?,
+            amount: row.try_get("amount")?,
+            captured: row.try_get("captured")?,
+            refunded: row.try_get("refunded")?,
+            voided: row.try_get("voided")?,
+            currency: row.try_get("currency")?,
+            token: row.try_get("token")?,
+        })
+    }
+}
+
+fn kind(row: &PgRow) -> sqlx::Result<StatementKind> {
+    let kind: &str = row.try_get("kind")?;
+    StatementKind::parse(kind).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind {kind} in the statement").into()))
+}
+
+pub(super) async fn lock_parents(db: &mut PgConnection, keys: &[String]) -> sqlx::Result<HashMap<String, Parent>> {
+    let rows: Vec<PgRow> = sqlx::query(
+        "select key, kind, outcome = 'SUCCEEDED' as succeeded, amount, captured, refunded, voided, currency, token from statement
+         where key = any($1) and kind in ('CHARGE', 'AUTHORIZE') order by key for no key update",
+    )
+    .bind(keys)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("key")?, Parent::from_row(row)?))).collect()
+}
+
+/// Writes what was captured, voided and refunded of these. The caller has locked them.
+pub(super) async fn update_parents(db: &mut PgConnection, parents: &[(String, Parent)]) -> sqlx::Result<()> {
+    sqlx::query(
+        "update statement
+         set captured = ($2::bigint[])[array_position($1::text[], key)],
+             refunded = ($3::bigint[])[array_position($1::text[], key)],
+             voided = ($4::boolean[])[array_position($1::text[], key)]
+         where key = any($1::text[])",
+    )
+    .bind(column(parents, |(key, _)| key.as_str()))
+    .bind(column(parents, |(_, parent)| parent.captured))
+    .bind(column(parents, |(_, parent)| parent.refunded))
+    .bind(column(parents, |(_, parent)| parent.voided))
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Entries that have landed, the oldest first. What only refuses an authorization that never came is no entry.
+pub(super) async fn page(
+    db: &PgPool,
+    since: Option<OffsetDateTime>,
+    after: Option<(OffsetDateTime, String)>,
+    rows_max: i64,
+) -> sqlx::Result<Vec<StatementEntry>> {
+    let (after_at, after_key) = after.unzip();
+    let rows: Vec<PgRow> = sqlx::query(
+        r#"select key, kind, "of", amount, currency, outcome = 'SUCCEEDED' as succeeded, reason, auth_code, at from statement
+           where at >= greatest(coalesce($1::timestamptz, '-infinity'), coalesce($2::timestamptz, '-infinity')) and at <= now()
+               and (at, key) > (coalesce($2::timestamptz, '-infinity'), coalesce($3::text, ''))
+               and not (kind = 'AUTHORIZE' and amount = 0)
+           order by at, key limit $4"#,
+    )
+    .bind(since)
+    .bind(after_at)
+    .bind(after_key)
+    .bind(rows_max)
+    .fetch_all(db)
+    .await?;
+    let entry = |row: &PgRow| {
+        Ok(StatementEntry {
+            key: row.try_get("key")?,
+            kind: kind(row)?,
+            of: row.try_get("of")?,
+            amount: row.try_get("amount")?,
+            currency: row.try_get("currency")?,
+            known: known(row)?,
+            at: row.try_get("at")?,
+        })
+    };
+    rows.iter().map(entry).collect()
+}
+
+/// Whether this call comes to nothing, as one of the first `calls_max` of its key; from now on it counts.
+pub(super) async fn spoil(db: &PgPool, key: &str, calls_max: u32) -> sqlx::Result<bool> {
+    let done = sqlx::query(
+        "insert into failed_calls as f (key) values ($1) on conflict (key) do update set times = f.times + 1 where f.times < $2",
+    )
+    .bind(key)
+    .bind(i32::try_from(calls_max).unwrap_or(i32::MAX))
+    .execute(db)
+    .await?;
     Ok(done.rows_affected() == 1)
 }
 

@@ -2,7 +2,10 @@
 
 use sqlx::{PgConnection, Row};
 
-use crate::{Position, Stream, outbox::store::columns};
+use crate::{
+    Position, Stream,
+    outbox::{Unread, store::columns},
+};
 
 /// Before the oldest record of each stream that is not older than the number given for it. Streams without one are left out.
 pub(super) async fn before_oldest(
@@ -28,6 +31,25 @@ pub(super) async fn before_oldest(
             let oldest: i64 = row.try_get(2)?;
             let stream = Stream { topic: row.try_get(0)?, partition: row.try_get(1)? };
             Ok((stream, Position { seq: oldest - 1, last_id: row.try_get(3)?, kafka_offset: None }))
+        })
+        .collect()
+}
+
+/// The oldest record of each stream that a group has not passed. Streams have no holes: one step into the primary key each.
+pub(crate) async fn unread(db: &mut PgConnection) -> sqlx::Result<Vec<Unread>> {
+    let rows = sqlx::query(
+        "select r.grp, r.topic, r.partition, o.at
+         from readers r
+         cross join lateral (
+             select at from outbox where topic = r.topic and partition = r.partition and seq = r.seq + 1 limit 1
+         ) o",
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let stream = Stream { topic: row.try_get(1)?, partition: row.try_get(2)? };
+            Ok(Unread { group: row.try_get(0)?, stream, since: row.try_get(3)? })
         })
         .collect()
 }

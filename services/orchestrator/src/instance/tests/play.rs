@@ -10,7 +10,7 @@ use saga::State;
 
 use super::super::*;
 use super::names;
-use crate::checkout::CHECKOUT;
+use crate::{definitions::CHECKOUT, hear::hear};
 
 pub(super) const ORDER: Uuid = Uuid::from_u128(0x0190_d3a8_7c1e_7000_8000_0000_0000_0001);
 
@@ -41,11 +41,12 @@ impl Play {
     pub(super) fn hear(&mut self, message: impl Into<Message>) -> Vec<Message> {
         let message = message.into();
         let payload = Bytes::from(message.encode());
-        let (order_id, means) = checkout::hear(message, &payload).expect("sagas listen to it").expect("has an order id");
+        let (order_id, means) = hear(message, &payload).expect("sagas listen to it").expect("has an order id");
         let trace = Trace::default();
         let turn = match (&self.saga, &means) {
-            (None, Means::Created { definition, payload }) => {
-                Instance::start(order_id, definition, payload.clone(), self.at, &trace)
+            (None, Means::Begins { definition, payload, .. }) => {
+                let key = (order_id, definitions::saga_id(order_id, definition));
+                Instance::start(key, definition, payload.clone(), self.at, &trace)
             }
             (None, _) => panic!("not started"),
             (Some(saga), _) => saga.hear(&means, self.at, &trace),
@@ -55,7 +56,7 @@ impl Play {
 
     pub(super) fn due(&mut self) -> Vec<Message> {
         let deadline_at = self.saga().deadline_at.expect("waits for an answer");
-        let turn = self.saga().due(deadline_at, deadline_at).expect("is decided");
+        let turn = self.saga().due(deadline_at, &Unread::new(), deadline_at).expect("is decided");
         self.at = deadline_at;
         self.take(turn)
     }
@@ -83,7 +84,7 @@ impl Play {
     }
 
     fn close_id(&self) -> String {
-        Command::Close.id(&CHECKOUT, self.saga().saga_id).to_string()
+        Command::Close { attempt: 1 }.id(&CHECKOUT, self.saga().saga_id).to_string()
     }
 
     pub(super) fn charged(&self) -> Message {

@@ -1,0 +1,44 @@
+//! An outcome that nobody knows. It is said once to all who wait for it, and again to who asks again; whatever the provider says later
+//! still counts. Pure.
+
+use uuid::Uuid;
+
+use super::{Answer, Draft, Effect, Kind, Made, Refund, RefundState, State};
+
+/// Why an outcome is not known: the provider does not know the key, and has forgotten keys of that age.
+const KEY_WINDOW_PASSED: &str = "KEY_WINDOW_PASSED";
+
+pub(super) fn answer() -> Answer {
+    Answer::Unknown { reason: KEY_WINDOW_PASSED.to_owned() }
+}
+
+impl Draft {
+    pub(super) fn unknown(&mut self, call: &Made, refund: Option<&Refund>) {
+        // Taken up again by a person, it may come to this again.
+        self.effects.push(Effect::SetAside { key: call.key });
+        if call.kind == Kind::Refund {
+            if let Some(refund) = refund.filter(|refund| refund.state == RefundState::InFlight && !refund.unknown_said) {
+                self.effects.push(Effect::Refund(Refund { unknown_said: true, ..refund.clone() }));
+                let undos = [self.payment.uncapture_command_id, self.payment.undo_command_id];
+                match refund.command_id {
+                    Some(command_id) => self.say(Some(command_id), answer()),
+                    None => self.say_unknown(undos),
+                }
+            }
+        } else if self.payment.open_key() == Some(call.key) && !self.payment.unknown_said {
+            self.payment.unknown_said = true;
+            let payment = &self.payment;
+            let captures = payment.wants_capture() || payment.state == State::Capturing;
+            let opening = Some(payment.command_id).filter(|_| payment.state == State::InFlight);
+            let capture = payment.capture_command_id.filter(|_| captures);
+            let (uncapture, undo) = (payment.uncapture_command_id.filter(|_| captures), payment.undo_command_id);
+            self.say_unknown([opening, capture, uncapture, undo]);
+        }
+    }
+
+    fn say_unknown<const N: usize>(&mut self, commands: [Option<Uuid>; N]) {
+        for command_id in commands.into_iter().flatten() {
+            self.say(Some(command_id), answer());
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! `settle saga check`: before a deployment, with the new binary.
+
+use anyhow::{Context, Result, ensure};
+use orchestrator::{DEFINITIONS, Live, roles};
+use saga::explore::{Bounds, Report, explore};
+use serde_json::{Value, json};
+use time::format_description::well_known::Rfc3339;
+
+use super::At;
+use crate::{client::Output, deployment::Deployment};
+
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Visit every state that the definitions of this binary can lead to, instead of looking at a database
+    #[arg(long)]
+    model: bool,
+    /// With --model: operations of a person on one saga, at most. Each makes it many times larger
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "model", value_parser = clap::value_parser!(u8).range(0..=4))]
+    operations: u8,
+    #[command(flatten)]
+    at: At,
+}
+
+pub(super) async fn main(args: Args) -> Result<()> {
+    match args.model {
+        true => {
+            // It computes for seconds.
+            let bounds = Bounds { operations_max: args.operations, ..Bounds::default() };
+            let reports = tokio::task::spawn_blocking(move || explored(&bounds)).await?;
+            model(&reports, args.at.output)
+        }
+        false => stranded(&args.at).await,
+    }
+}
+
+/// Sagas that are not over, by version, and which of them this binary could not go on with.
+async fn stranded(at: &At) -> Result<()> {
+    let mut db = Deployment::find(&at.target)?.connect("orchestrator").await?;
+    let live = orchestrator::live(&mut db).await.context("the database of orchestrator")?;
+    let strangers: i64 = live.iter().filter(|live| !live.is_known()).map(|live| live.sagas).sum();
+    match at.output {
+        Output::Json => say!("{}", json!({ "live": live.iter().map(live_json).collect::<Vec<_>>(), "stranded": strangers })),
+        Output::Table => {
+            say!("{:<24} {:>7} {:>8} {:>6}  SINCE", "DEFINITION", "VERSION", "SAGAS", "KNOWN");
+            for one in &live {
+                let Live { definition, version, sagas, since, .. } = one;
+                let known = if one.is_known() { "yes" } else { "NO" };
+                let since = since.format(&Rfc3339).unwrap_or_default();
+                say!("{definition:<24} {version:>7} {sagas:>8} {known:>6}  {since}");
+            }
+        }
+    }
+    ensure!(strangers == 0, "{strangers} sagas would wait for a binary that knows their definition");
+    Ok(())
+}
+
+fn live_json(live: &Live) -> Value {
+    let Live { definition, version, steps, sagas, since } = live;
+    let since = since.format(&Rfc3339).unwrap_or_default();
+    json!({
+        "definition": definition, "version": version, "steps": steps, "sagas": sagas, "since": since, "known": live.is_known(),
+    })
+}
+
+fn explored(bounds: &Bounds) -> Vec<(&'static str, i32, Report)> {
+    DEFINITIONS.iter().map(|known| (known.name, known.version, explore(known, &roles(known), bounds))).collect()
+}
+
+fn model(reports: &[(&str, i32, Report)], output: Output) -> Result<()> {
+    match output {
+        Output::Json => say!("{}", Value::Array(reports.iter().map(report_json).collect())),
+        Output::Table => {
+            for (name, version, report) in reports {
+                say!("{name} v{version}: {report}");
+                for never in report.never_reached() {
+                    say!("  never reached: {never}");
+                }
+            }
+        }
+    }
+    let broken: Vec<&str> = reports.iter().filter(|(.., report)| !report.holds()).map(|(name, ..)| *name).collect();
+    ensure!(broken.is_empty(), "the model of {} does not hold", broken.join(", "));
+    Ok(())
+}
+
+fn report_json((name, version, report): &(&str, i32, Report)) -> Value {
+    let reached: serde_json::Map<String, Value> =
+        report.reached.iter().map(|(name, times)| ((*name).to_owned(), json!(times))).collect();
+    json!({
+        "definition": name, "version": version, "states": report.states, "transitions": report.transitions,
+        "reached": reached, "holds": report.holds(),
+        "violation": report.violation.as_ref().map(ToString::to_string),
+    })
+}

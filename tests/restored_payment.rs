@@ -1,0 +1,203 @@
+//! The payment database is put back to an older copy while customers order. What it forgot is replayed from the streams of others, under
+//! the keys it had: nobody is charged twice, and in the end all books agree. SETTLE_RESTORE_S says how old the copy is; `make money` runs
+//! a minute of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kit::settings::BusKind;
+use local::{Kafka, postgres};
+use serde_json::Value;
+use settle::{audit::audit, deployment::Deployment};
+use sqlx::{Connection, PgConnection};
+use tokio::process::Command;
+
+use crate::{
+    agreement,
+    harness::{SETTLE_WITHIN, run},
+    served::{Ground, SERVICES, Served},
+    shoppers::{Plan, Shop, shop},
+    startup::{end_of, settle},
+};
+
+const CUSTOMERS: usize = 48;
+/// Orders before the copy is taken, and between the copy and its restore, at least.
+const ORDERS: usize = 100;
+const ORDER_WITHIN: Duration = Duration::from_secs(300);
+const REST_WITHIN: Duration = Duration::from_secs(240);
+
+#[test]
+fn a_payment_database_put_back_under_load_charges_nobody_twice() {
+    run(put_back(BusKind::Postgres));
+}
+
+#[test]
+fn a_payment_database_put_back_under_load_charges_nobody_twice_on_kafka() {
+    run(put_back(BusKind::Kafka));
+}
+
+async fn put_back(bus: BusKind) {
+    let copy_age = std::env::var("SETTLE_RESTORE_S").ok().and_then(|s| s.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
+    let ground = Ground::prepare(bus, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
+    let mut others = Vec::new();
+    let (mut order, mut inventory) = (String::new(), String::new());
+    for service in SERVICES.into_iter().filter(|service| *service != "payment") {
+        let served = Served::start(&ground, service).await.expect("it starts");
+        match service {
+            "order" => order.clone_from(&served.grpc),
+            "inventory" => inventory.clone_from(&served.grpc),
+            _ => {}
+        }
+        others.push(served);
+    }
+    let mut payment = Served::start(&ground, "payment").await.expect("it starts");
+    settle::seed::run(settle::client::connect(&inventory).await.expect("gRPC answers")).await.expect("seeded");
+
+    let customers = Arc::new(Shop::default());
+    let plan = Plan { name: "restored".into(), orders: usize::MAX, at_once: CUSTOMERS, patience: ORDER_WITHIN };
+    let shopping = tokio::spawn(shop(order, plan, customers.clone()));
+    get_on(&customers, Duration::ZERO).await;
+    back_up(&ground).await;
+    let copied_at = Instant::now();
+    get_on(&customers, copy_age).await;
+    payment.kill().await.expect("it is gone");
+    let lost = restore(&ground).await;
+    println!("{bus}: {lost} payments were lost with a copy of {} s ago", copied_at.elapsed().as_secs());
+    assert!(lost > 0, "nothing was lost");
+    let payment = Served::start(&ground, "payment").await.expect("it starts again");
+
+    let rejoined = rejoin(&ground).await;
+    assert!(rejoined > 0, "no stream diverged");
+    // A reader on the embedded bus, the relay on Kafka.
+    let said: usize = others.iter().chain([&payment]).map(|served| served.lines_with("LOG_DIVERGED")).sum();
+    assert!(said > 0, "nobody said so");
+    get_on(&customers, Duration::ZERO).await;
+    customers.close();
+    shopping.await.expect("no customer panicked").expect("every order ends");
+    println!("{} orders, {rejoined} streams rejoined: {:?}", customers.placed(), customers.ends());
+
+    agreement::at_rest(&ground.databases, REST_WITHIN).await;
+    let deployment = Deployment::of(ground.databases.clone());
+    let clean = local::until("a clean audit", REST_WITHIN, || async {
+        let report = audit(&deployment, true).await.expect("it is audited");
+        (report.violations() == 0).then_some(report)
+    });
+    let report = match clean.await {
+        Ok(report) => report,
+        Err(error) => panic!("{error}: {:#?}", audit(&deployment, true).await.expect("it is audited").lines()),
+    };
+    for note in &report.attention.kept {
+        println!("waits for a person: {}: {}", note.about, note.says);
+    }
+    assert_eq!(captured_twice(&ground).await, Vec::<String>::new());
+    payment.stop().await.expect("it ends well");
+    for served in others {
+        served.stop().await.expect("it ends well");
+    }
+    ground.stop().await.expect("it ends");
+}
+
+/// Waits until so many more orders are placed, and so much time has passed.
+async fn get_on(customers: &Shop, lasts: Duration) {
+    let (begun, before) = (Instant::now(), customers.placed());
+    let got_on = local::until("more orders", lasts + SETTLE_WITHIN, || async {
+        (customers.placed() >= before + ORDERS && begun.elapsed() >= lasts).then_some(())
+    });
+    got_on.await.expect("the customers go on");
+}
+
+/// A connection from which the payment database can be copied and dropped.
+async fn keeper(ground: &Ground) -> PgConnection {
+    PgConnection::connect(&ground.databases["notification"]).await.expect("the database answers")
+}
+
+async fn done(db: &mut PgConnection, sql: &'static str) {
+    sqlx::raw_sql(sql).execute(db).await.unwrap_or_else(|error| panic!("{error} in {sql}"));
+}
+
+/// Waits until nobody is connected to the payment database. Whoever needs it tries again until it is there.
+async fn shut(db: &mut PgConnection) {
+    done(db, "alter database settle_payment allow_connections false").await;
+    let end = Instant::now() + SETTLE_WITHIN;
+    loop {
+        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = 'settle_payment'";
+        let left: i64 = sqlx::query_scalar(sql).fetch_one(&mut *db).await.expect("read");
+        if left == 0 {
+            return;
+        }
+        assert!(Instant::now() < end, "{left} sessions do not end");
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn back_up(ground: &Ground) {
+    let mut db = keeper(ground).await;
+    shut(&mut db).await;
+    done(&mut db, "create database payment_before template settle_payment").await;
+    done(&mut db, "alter database settle_payment allow_connections true").await;
+}
+
+/// How many payments are gone with it.
+async fn restore(ground: &Ground) -> i64 {
+    let before = payments(ground).await;
+    let mut db = keeper(ground).await;
+    shut(&mut db).await;
+    done(&mut db, "drop database settle_payment").await;
+    done(&mut db, "create database settle_payment template payment_before").await;
+    before - payments(ground).await
+}
+
+async fn payments(ground: &Ground) -> i64 {
+    let mut db = PgConnection::connect(&ground.databases["payment"]).await.expect("the database answers");
+    sqlx::query_scalar("select count(*) from payments").fetch_one(&mut db).await.expect("read")
+}
+
+/// What an operator has there.
+fn tool(ground: &Ground, args: &[&str]) -> Command {
+    let mut command = settle(args);
+    for (service, url) in &ground.databases {
+        command.env(format!("SETTLE_{}_DATABASE_URL", service.to_uppercase()), url);
+    }
+    match ground.kafka.as_ref().map(Kafka::brokers) {
+        Some(brokers) => command.env("KAFKA_BROKERS", brokers),
+        None => command.env("SETTLE_BUS", "postgres"),
+    };
+    command
+}
+
+/// As docs/runbooks/streams.md has it: whoever reads what the payment service says, and has read more than there is now, is led back.
+async fn rejoin(ground: &Ground) -> usize {
+    let stopped = diverged(ground).await;
+    for (group, partition) in &stopped {
+        let by = ["--who", "ann", "--reason", "payment restored to an older copy"];
+        let args = [&["outbox", "rejoin", group, "payment.events", partition][..], &by].concat();
+        let ended = end_of(tool(ground, &args)).await;
+        assert!(ended.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ended.stderr));
+    }
+    let whole =
+        local::until("all streams to be whole again", SETTLE_WITHIN, || async { diverged(ground).await.is_empty().then_some(()) });
+    whole.await.expect("no stream is stopped");
+    stopped.len()
+}
+
+/// Group and partition of the readers of payment.events whose log is not the one they have read.
+async fn diverged(ground: &Ground) -> Vec<(String, String)> {
+    let ended = end_of(tool(ground, &["outbox", "readers", "--output", "json"])).await;
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let readers: Value = serde_json::from_slice(&ended.stdout).expect("one document");
+    let stopped = readers.as_array().expect("a list").iter().filter(|reader| {
+        reader["topic"] == "payment.events" && ["LOG_DIVERGED", "LOG_GAP"].iter().any(|state| reader["state"] == *state)
+    });
+    let name = |reader: &Value| (reader["group"].as_str().expect("a name").to_owned(), reader["partition"].to_string());
+    stopped.map(name).collect()
+}
+
+/// Charges whose money was taken more than once, by what the provider says.
+async fn captured_twice(ground: &Ground) -> Vec<String> {
+    let mut db = PgConnection::connect(&ground.databases["provider"]).await.expect("the database answers");
+    let sql = r#"select coalesce("of", key) from statement
+                 where kind in ('CHARGE', 'CAPTURE') and outcome = 'SUCCEEDED' group by 1 having count(*) > 1"#;
+    sqlx::query_scalar(sql).fetch_all(&mut db).await.expect("read")
+}
