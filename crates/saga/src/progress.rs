@@ -196,6 +196,8 @@ impl Progress {
     pub fn allows(&self, definition: &Definition, operation: Operation) -> bool {
         match (operation, self.phase) {
             (_, Phase::Done | Phase::Undone) | (Operation::Skip, Phase::Closing) => false,
+            // The undo that it would take as settled may never have been sent.
+            (Operation::Skip, _) if self.paused => false,
             (Operation::Pause, _) => !self.paused,
             (Operation::Resume, _) => self.paused,
             (Operation::Retry, _) => {

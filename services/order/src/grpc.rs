@@ -275,6 +275,7 @@ impl From<Refusal> for Code {
             Refusal::UnknownRefund { refund, .. } => not_found("refund", &refund.to_string()),
             Refusal::NotCancellable(_) => refused("ORDER_NOT_CANCELLABLE", refusal),
             Refusal::NoRefund(NoRefund::NotConfirmed(_)) => refused("NOT_REFUNDABLE", refusal),
+            Refusal::NoRefund(NoRefund::TooMany) => refused("TOO_MANY_REFUNDS", refusal),
             Refusal::NoRefund(NoRefund::Exceeds { left, ref currency, .. }) => {
                 let facts = [("left", left.to_string()), ("currency", currency.clone())];
                 refused_field("amount", &refusal.to_string(), "REFUND_EXCEEDS_TOTAL", facts)

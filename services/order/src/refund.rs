@@ -104,6 +104,9 @@ impl Ask {
     }
 }
 
+/// Entries an order's timeline may have when one more refund is asked for: each adds about four, and all of them are shown together.
+const ENTRIES_MAX: i32 = 400;
+
 /// Why nothing is given back.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NoRefund {
@@ -111,12 +114,17 @@ pub(crate) enum NoRefund {
     NotConfirmed(Status),
     #[error("{left} of {total} minor units ({currency}) are left to give back")]
     Exceeds { left: i64, total: i64, currency: String },
+    #[error("there were about a hundred refunds of this order, and no more are taken")]
+    TooMany,
 }
 
 /// The order with the refund's amount set aside, and the refund.
 pub(crate) fn begin(order: &Order, ask: &Ask, at: OffsetDateTime) -> Result<(Order, Refund), NoRefund> {
     if order.status != Status::Confirmed {
         return Err(NoRefund::NotConfirmed(order.status));
+    }
+    if order.version >= ENTRIES_MAX {
+        return Err(NoRefund::TooMany);
     }
     let left = order.total - order.refunded_amount - order.refund_pending;
     let amount = ask.amount.unwrap_or(left);
@@ -257,6 +265,8 @@ mod tests {
         let (all, rest) = begin(&order, &ask(None), AT).expect("200 are left");
         assert_eq!((money(&all), rest.amount), ((0, 1_000), 200));
         assert!(matches!(begin(&all, &ask(None), AT), Err(NoRefund::Exceeds { left: 0, .. })), "nothing is left");
+        let long = Order { version: ENTRIES_MAX, ..all };
+        assert_eq!(begin(&long, &ask(None), AT), Err(NoRefund::TooMany), "whatever is left");
     }
 
     #[test]

@@ -79,6 +79,7 @@ pub(crate) struct Dispatcher<P> {
 struct Ended {
     key: Uuid,
     call_id: Uuid,
+    attempts: i32,
     next: Next,
 }
 
@@ -237,22 +238,22 @@ impl<P: Provider> Dispatcher<P> {
                 // A task that ended without a word would keep its id in `in_work`, and nobody would look at the call again.
                 let next = AssertUnwindSafe(report(&runner, &call, outcome, &limits)).catch_unwind().await;
                 let next = next.unwrap_or_else(|_| Next::AgainMs(limits.backoff_ms(call.attempts)));
-                Ended { key: call.key, call_id: call.id, next }
+                Ended { key: call.key, call_id: call.id, attempts: call.attempts, next }
             });
         }
     }
 
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
         match ended {
-            Ok(Ended { key, call_id, next }) => {
+            Ok(Ended { key, call_id, attempts, next }) => {
                 self.in_work.remove(&call_id);
                 match next {
                     Next::Over => {}
                     Next::AgainMs(again_ms) => {
                         let delay_ms = i64::try_from(again_ms).unwrap_or(i64::MAX);
-                        self.postponed.push(Postponed { key, call_id, delay_ms });
+                        self.postponed.push(Postponed { key, call_id, attempts, delay_ms });
                     }
-                    Next::SetAside => self.set_aside.push(SetAside { key, call_id }),
+                    Next::SetAside => self.set_aside.push(SetAside { key, call_id, attempts }),
                 }
             }
             // Nothing in it can panic, and nobody aborts it.

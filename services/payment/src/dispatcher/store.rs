@@ -142,7 +142,8 @@ fn kind(row: &PgRow) -> sqlx::Result<Kind> {
     Kind::parse(kind).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind of call {kind}").into()))
 }
 
-/// Marks the calls with these keys as sent, but for those that are withdrawn by now. The lease the intent gave them stays (the index on it is not touched) unless less than
+/// Marks the calls with these keys as sent, but for those that are withdrawn by now, and leaves alone those that a sweep was quicker to take.
+/// The lease the intent gave them stays (the index on it is not touched) unless less than
 /// `keep_ms` of it is left. A call that an undo holds locked is left to the undo, and one that waits for a person to that person.
 pub(crate) async fn mark_sent(db: &PgPool, keys: &[Uuid], lease_ms: i64, keep_ms: i64) -> sqlx::Result<Vec<Call>> {
     sqlx::query_as(concat!(
@@ -153,7 +154,7 @@ pub(crate) async fn mark_sent(db: &PgPool, keys: &[Uuid], lease_ms: i64, keep_ms
              due_at = case when due_at >= now() + $3::bigint * interval '1 millisecond' then due_at
                  else now() + $2::bigint * interval '1 millisecond' end
          where key = any(array(
-             select key from provider_calls where key = any($1) and attention = '' for no key update skip locked
+             select key from provider_calls where key = any($1) and attempts = 0 and attention = '' for no key update skip locked
          ))
          returning ",
         call_columns!()
@@ -205,21 +206,26 @@ pub(crate) async fn claim_due(
 pub(crate) struct Postponed {
     pub(crate) key: Uuid,
     pub(crate) call_id: Uuid,
+    pub(crate) attempts: i32,
     pub(crate) delay_ms: i64,
 }
 
+/// Who was slower than its lease finds another attempt in the row, and leaves it to whoever made it.
 pub(crate) async fn postpone(db: &PgPool, calls: &[Postponed]) -> sqlx::Result<()> {
     sqlx::query(
         "update provider_calls
          set resting = true, due_at = now() + ($3::bigint[])[array_position($2::uuid[], id)] * interval '1 millisecond'
          where key = any(array(
-             select key from provider_calls where key = any($1) and id = any($2::uuid[]) and attention = ''
-             for no key update skip locked
+             select c.key from unnest($1::uuid[], $2::uuid[], $4::int[]) as mine (key, id, attempts)
+             join provider_calls c on c.key = mine.key
+             where c.id = mine.id and c.attempts = mine.attempts and c.attention = ''
+             for no key update of c skip locked
          ))",
     )
     .bind(column(calls, |c| c.key))
     .bind(column(calls, |c| c.call_id))
     .bind(column(calls, |c| c.delay_ms))
+    .bind(column(calls, |c| c.attempts))
     .execute(db)
     .await?;
     Ok(())
@@ -230,15 +236,19 @@ pub(crate) async fn postpone(db: &PgPool, calls: &[Postponed]) -> sqlx::Result<(
 pub(crate) struct SetAside {
     pub(crate) key: Uuid,
     pub(crate) call_id: Uuid,
+    pub(crate) attempts: i32,
 }
 
 /// Nobody takes these calls until an operator has looked.
 pub(crate) async fn set_aside(db: &PgPool, calls: &[SetAside], why: &str) -> sqlx::Result<()> {
     sqlx::query(
-        "update provider_calls set resting = true, due_at = 'infinity', attention = $3 where key = any($1) and id = any($2)",
+        "update provider_calls c set resting = true, due_at = 'infinity', attention = $4
+         from unnest($1::uuid[], $2::uuid[], $3::int[]) as mine (key, id, attempts)
+         where c.key = mine.key and c.id = mine.id and c.attempts = mine.attempts",
     )
     .bind(column(calls, |c| c.key))
     .bind(column(calls, |c| c.call_id))
+    .bind(column(calls, |c| c.attempts))
     .bind(why)
     .execute(db)
     .await?;
