@@ -278,7 +278,16 @@ impl Pair {
     /// Waits for the notes 1 to `last` of every key: each applied once, in order, and said on once.
     pub(crate) async fn all_applied(&self, keys: &[String], last: i64) {
         let wanted = i64::try_from(keys.len()).unwrap() * last;
-        wait(&format!("{wanted} notes to be applied"), || async { store::seen(&self.consumer).await == wanted }).await;
+        // A busy machine may take its time, as long as it gets on.
+        let mut seen = store::seen(&self.consumer).await;
+        while seen != wanted {
+            let before = seen;
+            wait(&format!("more than {before} of {wanted} notes to be applied"), || async {
+                store::seen(&self.consumer).await != before
+            })
+            .await;
+            seen = store::seen(&self.consumer).await;
+        }
         let applied = store::applied(&self.consumer).await;
         for key in keys {
             assert_eq!(applied.get(key), Some(&(1..=last).collect()), "the notes of {key}");
