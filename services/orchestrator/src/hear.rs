@@ -7,6 +7,7 @@ use bytes::Bytes;
 use contracts::{
     Message,
     ids::{self, NotAnId},
+    money::readable,
 };
 use uuid::Uuid;
 
@@ -92,15 +93,15 @@ pub(crate) fn hear(message: Message, payload: &Bytes) -> Option<Result<(Uuid, Me
         Message::OrderRefundRefused(told) => (told.order_id, answer(&["RefuseRefund"], told.command_id, Said::Done, None)),
 
         Message::PaymentSucceeded(told) => {
-            let fact = fact("PaymentSucceeded", money(told.amount, &told.currency), Keeps::Payment(told.payment_id));
+            let fact = fact("PaymentSucceeded", readable(told.amount, &told.currency), Keeps::Payment(told.payment_id));
             (told.order_id, answer(&["ChargePayment"], told.command_id, Said::Done, fact))
         }
         Message::PaymentAuthorized(told) => {
-            let fact = fact("PaymentAuthorized", money(told.amount, &told.currency), Keeps::Nothing);
+            let fact = fact("PaymentAuthorized", readable(told.amount, &told.currency), Keeps::Nothing);
             (told.order_id, answer(&["AuthorizePayment"], told.command_id, Said::Done, fact))
         }
         Message::PaymentCaptured(told) => {
-            let fact = fact("PaymentCaptured", money(told.amount, &told.currency), Keeps::Payment(told.payment_id));
+            let fact = fact("PaymentCaptured", readable(told.amount, &told.currency), Keeps::Payment(told.payment_id));
             (told.order_id, answer(&["CapturePayment"], told.command_id, Said::Done, fact))
         }
         Message::PaymentFailed(told) => {
@@ -114,7 +115,7 @@ pub(crate) fn hear(message: Message, payload: &Bytes) -> Option<Result<(Uuid, Me
             (told.order_id, answer(answers, told.command_id, Said::Unknown, fact))
         }
         Message::PaymentRefunded(told) => {
-            let fact = fact("PaymentRefunded", money(told.amount, &told.currency), Keeps::Refunded(told.amount));
+            let fact = fact("PaymentRefunded", readable(told.amount, &told.currency), Keeps::Refunded(told.amount));
             (told.order_id, answer(&["RefundPayment", "RefundCapture"], told.command_id, Said::Done, fact))
         }
         Message::PaymentVoided(told) => {
@@ -172,10 +173,6 @@ fn happened(event: &'static str, detail: String) -> Means {
 }
 
 /// For people: how many minor units make one is the currency's business.
-fn money(amount: i64, currency: &str) -> String {
-    format!("{amount} {currency} (minor units)")
-}
-
 fn with_sku(reason: &str, sku: &str) -> String {
     if sku.is_empty() { reason.to_owned() } else { format!("{reason}: {sku}") }
 }
