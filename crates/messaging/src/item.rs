@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{CallError, Envelope, Handler, Heard, Held, Parked, Position, Record, clock, reader, span::Processing};
 
@@ -40,6 +40,8 @@ pub(crate) struct Item<H: Handler> {
     pub(crate) origin: Origin<H>,
     /// A mark names it, which goes with its commit: see [`crash`](crate::crash).
     pub(crate) marked: bool,
+    /// What its payload takes up of the runner's bound, given back with the item.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
     /// Ends with the item, after the commit.
     _span: Option<Processing>,
 }
@@ -47,7 +49,7 @@ pub(crate) struct Item<H: Handler> {
 impl<H: Handler> Item<H> {
     pub(crate) fn called(envelope: Envelope<H::Input>, reply: Reply<H>) -> Box<Self> {
         let (key, work) = (envelope.key.clone(), Work::Input(envelope));
-        Box::new(Self { key, work, origin: Origin::Call(reply), marked: false, _span: None })
+        Box::new(Self { key, work, origin: Origin::Call(reply), marked: false, room: None, _span: None })
     }
 
     /// What the handler makes of the record that `origin` has.
@@ -78,7 +80,7 @@ impl<H: Handler> Item<H> {
                 }
             }
         };
-        Box::new(Self { key, work, origin, marked: false, _span: span })
+        Box::new(Self { key, work, origin, marked: false, room: None, _span: span })
     }
 
     pub(crate) fn input(&self) -> Option<&Envelope<H::Input>> {

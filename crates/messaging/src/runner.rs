@@ -6,7 +6,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Durati
 
 use futures::FutureExt;
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
@@ -24,6 +24,9 @@ use crate::{
     queue::{self, Receiver, Sender, Unsent},
     reader, retry,
 };
+
+/// Payload of the records that wait or are in the batch, at most: many large ones are taken a part at a time.
+const RECORD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What a group reads. The group's name is the service's.
 #[derive(Clone, Copy, Debug)]
@@ -58,14 +61,22 @@ pub enum CallError<R> {
 pub struct Runner<H: Handler> {
     calls: Sender<Box<Item<H>>>,
     records: Sender<Box<Item<H>>>,
+    /// A permit a byte of [`RECORD_BYTES_MAX`].
+    room: Arc<Semaphore>,
     admission: Arc<Admission>,
     dead_letters: DeadLetters,
 }
 
 impl<H: Handler> Clone for Runner<H> {
     fn clone(&self) -> Self {
-        let Self { calls, records, admission, dead_letters } = self;
-        Self { calls: calls.clone(), records: records.clone(), admission: admission.clone(), dead_letters: dead_letters.clone() }
+        let Self { calls, records, room, admission, dead_letters } = self;
+        Self {
+            calls: calls.clone(),
+            records: records.clone(),
+            room: room.clone(),
+            admission: admission.clone(),
+            dead_letters: dead_letters.clone(),
+        }
     }
 }
 
@@ -123,7 +134,15 @@ impl<H: Handler> Runner<H> {
         self.dead_letters.clone()
     }
 
-    pub(crate) async fn deliver(&self, item: Box<Item<H>>) -> bool {
+    /// Waits for room; false when nothing is taken any more.
+    pub(crate) async fn deliver(&self, mut item: Box<Item<H>>) -> bool {
+        let bytes = item.record().map_or(0, |record| record.payload.len()).min(RECORD_BYTES_MAX);
+        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // Without a wait where there is room: each wait takes of what a task may do before it makes way for others.
+        item.room = match self.room.clone().try_acquire_many_owned(permits) {
+            Ok(room) => Some(room),
+            Err(_) => self.room.clone().acquire_many_owned(permits).await.ok(),
+        };
         self.records.send(item).await
     }
 }
@@ -156,7 +175,8 @@ pub async fn start<H: Handler>(
     let (calls, call_queue) = queue::channel(group.limits.queue_rows_max);
     let (records, record_queue) = queue::channel(group.limits.queue_rows_max);
     let (dead_letters, rehearsals) = rehearsal::channel(group.name, pool.clone());
-    let runner = Runner { calls, records, admission, dead_letters };
+    let room = Arc::new(Semaphore::new(RECORD_BYTES_MAX));
+    let runner = Runner { calls, records, room, admission, dead_letters };
     bus.carry(subscription.group, &pool, tasks).await?;
     reader::start(&runner, &handler, &group, subscription, &pool, bus, &meters, tasks).await?;
     let worker = Worker { handler, pool, db: None, committed: guards::Committed::default(), group, meters, bus: bus.clone() };

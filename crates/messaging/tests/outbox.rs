@@ -134,6 +134,29 @@ async fn o07_the_largest_news_get_through_and_larger_ones_are_refused(on: On) {
     stage.stop().await;
 }
 
+on_buses!(many_large_news_are_taken_a_part_at_a_time: postgres, kafka);
+
+/// What a reader finds after an outage is bounded in bytes, not only in rows: 20 MiB that wait are no batch.
+async fn many_large_news_are_taken_a_part_at_a_time(on: On) {
+    const NEWS: i64 = 80;
+    const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+    let Stage { pair, publisher, consumer } = Stage::start(on).await;
+    consumer.stop().await;
+    let key = key_in(0, 0);
+    let text = "x".repeat(PAYLOAD_BYTES_MAX - "80 ".len());
+    for n in 1..=NEWS {
+        let say = Say::plain(vec![pair.note(&key, n, &text)]);
+        publisher.call(&format!("large {n}"), &key, say).await.expect("it is said");
+    }
+    let consumer = pair.consumer(&pair.bus(on).await, "after the outage").await;
+    pair.wait_seen(&key, &(1..=NEWS).collect::<Vec<_>>()).await;
+    let largest = pair.mind.largest();
+    assert!((2..=BATCH_BYTES_MAX / PAYLOAD_BYTES_MAX + 1).contains(&largest), "{largest} in one batch");
+    consumer.stop().await;
+    publisher.stop().await;
+    pair.close().await;
+}
+
 on_buses!(o11_an_old_snapshot_does_not_slow_the_poll: postgres);
 
 /// Counted in pages: rows of the outbox are neither updated nor deleted one by one, so there are no dead ones to step over.

@@ -22,6 +22,8 @@ use crate::{
 const POLL_MS: u64 = 500;
 /// Rows of one stream in one look, at most.
 const STREAM_ROWS_MAX: i64 = 512;
+/// Payload of one stream in one look at the database: no record comes behind that much, so a backlog of large ones does not come at once.
+const STREAM_BYTES_MAX: usize = 1024 * 1024;
 
 /// The streams of one publisher: what it committed last in this process from memory, everything else from its database.
 pub(crate) struct Outboxes {
@@ -120,7 +122,8 @@ impl Outboxes {
             Some(db) => db,
             None => self.pool.acquire().await?,
         };
-        let records = store::read(&mut db, at, STREAM_ROWS_MAX).await?;
+        let bytes = i64::try_from(STREAM_BYTES_MAX).unwrap_or(i64::MAX);
+        let records = store::read(&mut db, at, STREAM_ROWS_MAX, bytes).await?;
         self.db = Some(db);
         Ok(records)
     }
@@ -158,7 +161,10 @@ fn follow(at: &[(Stream, Position)], records: Vec<Record>) -> (Vec<Fetched>, boo
     for record in records {
         by_stream.entry(record.stream.clone()).or_default().push_back(record);
     }
-    let full = by_stream.values().any(|records| i64::try_from(records.len()).is_ok_and(|rows| rows >= STREAM_ROWS_MAX));
+    let full = by_stream.values().any(|records| {
+        let bytes: usize = records.iter().map(|record| record.payload.len()).sum();
+        bytes >= STREAM_BYTES_MAX || i64::try_from(records.len()).is_ok_and(|rows| rows >= STREAM_ROWS_MAX)
+    });
     let mut fetched = Vec::new();
     for (stream, position) in at {
         let mut records = by_stream.remove(stream).unwrap_or_default();

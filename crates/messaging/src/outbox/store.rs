@@ -65,8 +65,9 @@ pub(super) async fn insert(db: &mut PgConnection, records: &[Arc<Record>]) -> sq
     Ok(())
 }
 
-/// The rows of each stream from its position on, the row *at* the position included, at most `limit` a stream.
-pub(crate) async fn read(db: &mut PgConnection, at: &[(Stream, Position)], limit: i64) -> sqlx::Result<Vec<Record>> {
+/// The rows of each stream from its position on, the row *at* the position included: of a stream at most `rows`, and none that comes behind
+/// `bytes` of payload.
+pub(crate) async fn read(db: &mut PgConnection, at: &[(Stream, Position)], rows: i64, bytes: i64) -> sqlx::Result<Vec<Record>> {
     let topics: Vec<&str> = at.iter().map(|(stream, _)| stream.topic.as_str()).collect();
     let partitions: Vec<i32> = at.iter().map(|(stream, _)| stream.partition).collect();
     let seqs: Vec<i64> = at.iter().map(|(_, position)| position.seq).collect();
@@ -75,13 +76,18 @@ pub(crate) async fn read(db: &mut PgConnection, at: &[(Stream, Position)], limit
              o.traceparent, o.tracestate
          from unnest($1::text[], $2::int[], $3::bigint[]) as s(topic, partition, seq)
          cross join lateral (
-             select * from outbox where topic = s.topic and partition = s.partition and seq >= s.seq order by seq limit $4
-         ) o",
+             select next.*, sum(octet_length(payload)) over (order by seq rows unbounded preceding) as bytes
+             from (
+                 select * from outbox where topic = s.topic and partition = s.partition and seq >= s.seq order by seq limit $4
+             ) next
+         ) o
+         where o.bytes - octet_length(o.payload) < $5",
     )
     .bind(topics)
     .bind(partitions)
     .bind(seqs)
-    .bind(limit)
+    .bind(rows)
+    .bind(bytes)
     .fetch_all(db)
     .await?;
     rows.iter().map(record).collect()
