@@ -30,8 +30,8 @@ const BATCH_CLIENTS: u32 = 4;
 const SPARE: Duration = Duration::from_secs(60);
 const PROVIDER: &str = "provider";
 /// As [`Plans::Pinned`] has them.
-const PINNED: &str =
-    "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c jit=off";
+const PINNED: &str = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
+     -c enable_bitmapscan=off -c jit=off";
 
 /// Orders a second.
 #[derive(Clone, Copy, Debug)]

@@ -28,6 +28,7 @@ pub fn pool(url: &str, plans: Plans, connections_max: u32) -> sqlx::Result<PgPoo
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
+            ("enable_bitmapscan", "off"),
         ]);
     }
     Ok(PgPoolOptions::new()

@@ -206,6 +206,7 @@ impl Pair {
             ("enable_seqscan", "off"),
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
+            ("enable_bitmapscan", "off"),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "2s"),
         ]);

@@ -187,11 +187,16 @@ pub(crate) async fn stock(db: &mut PgConnection, skus: &BTreeSet<&str>) -> sqlx:
         return Ok(Rows::stored([]));
     }
     let skus: Vec<&str> = skus.iter().copied().collect();
-    let rows: Vec<(String, i64, i64, bool)> =
-        sqlx::query_as("select sku, on_hand, reserved, unstocked from stock where sku = any($1) order by sku for no key update")
-            .bind(skus)
-            .fetch_all(db)
-            .await?;
+    // From the end of the index: the versions that an old snapshot keeps come behind the newest one.
+    let rows: Vec<(String, i64, i64, bool)> = sqlx::query_as(
+        "select s.sku, s.on_hand, s.reserved, s.unstocked from unnest($1::text[]) as wanted(sku)
+         cross join lateral (
+             select * from stock where sku = wanted.sku order by generation desc limit 1 for update
+         ) s",
+    )
+    .bind(skus)
+    .fetch_all(db)
+    .await?;
     let stock = |(sku, on_hand, reserved, unstocked)| (sku, Stock { on_hand, reserved, unstocked });
     Ok(Rows::stored(rows.into_iter().map(stock)))
 }
@@ -253,10 +258,15 @@ async fn update_stock(db: &mut PgConnection, rows: &[(&String, &Stock)]) -> sqlx
     if rows.is_empty() {
         return Ok(());
     }
-    // `any` bounds the scan whichever side is joined first: while somebody holds an old snapshot, the index is full of versions.
+    // Each is locked since it was read: where its newest version lies, it stays. By the key the scan might begin with all there are.
     sqlx::query(
-        "update stock s set on_hand = u.on_hand, reserved = u.reserved
-         from unnest($1::text[], $2::bigint[], $3::bigint[]) as u(sku, on_hand, reserved) where s.sku = u.sku and s.sku = any($1)",
+        "update stock s set on_hand = n.on_hand, reserved = n.reserved, changes = s.changes + 1, generation = (s.changes + 1) / 32
+         from (
+             select on_hand, reserved, (select ctid from stock where sku = u.sku order by generation desc limit 1) as newest
+             from unnest($1::text[], $2::bigint[], $3::bigint[]) as u(sku, on_hand, reserved)
+             offset 0
+         ) n
+         where s.ctid = n.newest",
     )
     .bind(rows.iter().map(|(sku, _)| sku.as_str()).collect::<Vec<_>>())
     .bind(rows.iter().map(|(_, stock)| stock.on_hand).collect::<Vec<_>>())

@@ -16,7 +16,8 @@ pub(crate) struct Move {
 }
 
 /// Moves the streams by compare-and-set and renews their leases. Gives back those that moved, and whether the group holds any record
-/// back (see parking). The first statement of the effect's transaction; `moves` are sorted by stream.
+/// back (see parking). The first statement of the effect's transaction; `moves` are sorted by stream. The newest version of each row is
+/// looked up and then found by its place: joined by the key, a plan for few rows would begin with all the versions there are.
 pub(crate) async fn advance(
     db: &mut PgConnection,
     group: &str,
@@ -28,11 +29,19 @@ pub(crate) async fn advance(
         "with moved as (
              update progress p
              set seq = m.to_seq, last_id = m.to_id, kafka_offset = coalesce(m.kafka_offset, p.kafka_offset),
+                 moves = p.moves + 1, generation = (p.moves + 1) / 32,
                  lease_until = case when p.owner = $2 then clock_timestamp() + $3 * interval '1 millisecond' else p.lease_until end
-             from unnest($4::text[], $5::int[], $6::bigint[], $7::uuid[], $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[])
-                 as m(topic, partition, from_seq, from_id, to_seq, to_id, kafka_offset, from_offset)
-             where p.grp = $1 and p.topic = m.topic and p.partition = m.partition
-                 and p.seq = m.from_seq and p.last_id is not distinct from m.from_id
+             from (
+                 select *, (
+                     select ctid from progress
+                     where grp = $1 and topic = t.topic and partition = t.partition
+                     order by generation desc limit 1
+                 ) as newest
+                 from unnest($4::text[], $5::int[], $6::bigint[], $7::uuid[], $8::bigint[], $9::uuid[], $10::bigint[], $11::bigint[])
+                     as t(topic, partition, from_seq, from_id, to_seq, to_id, kafka_offset, from_offset)
+                 offset 0
+             ) m
+             where p.ctid = m.newest and p.seq = m.from_seq and p.last_id is not distinct from m.from_id
                  and p.kafka_offset is not distinct from m.from_offset
              returning p.topic, p.partition
          )
@@ -84,12 +93,13 @@ pub(crate) async fn remember(db: &mut PgConnection, group: &str, ids: &[Uuid], h
     Ok(())
 }
 
-/// Makes sure that every stream of the group has its row. Where a new group begins is settled later: see [`open_at`].
+/// Makes sure that every stream of the group has its row. A trigger sees to it that one that has it keeps it. Where a new group begins is
+/// settled later: see [`open_at`].
 pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream]) -> sqlx::Result<()> {
     let (topics, partitions) = columns(streams);
     sqlx::query(
         "insert into progress (grp, topic, partition)
-         select $1, s.topic, s.partition from unnest($2::text[], $3::int[]) as s(topic, partition) on conflict do nothing",
+         select $1, s.topic, s.partition from unnest($2::text[], $3::int[]) as s(topic, partition)",
     )
     .bind(group)
     .bind(topics)
