@@ -17,6 +17,7 @@ mod read;
 mod report;
 mod saga;
 mod shelf;
+mod statement;
 mod store;
 mod story;
 mod suspects;

@@ -27,6 +27,15 @@ pub enum Output {
     Json,
 }
 
+/// Whom to ask, and how to tell.
+#[derive(clap::Args, Clone, Debug)]
+pub struct At {
+    #[command(flatten)]
+    pub target: Target,
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
 /// What `settle up` writes when it is ready.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Ready {

@@ -57,32 +57,25 @@ impl DeadLetterService for Door {
     async fn list_dead_letters(&self, request: Request<ListDeadLettersRequest>) -> Reply<ListDeadLettersResponse> {
         let ListDeadLettersRequest { page_size, page_token, service, key, state, topic } = request.into_inner();
         let page = grpc::page(page_size, &page_token)?;
-        let after = match &page.after {
-            Some(id) => id.parse::<i64>().map_err(|_| invalid("page_token", "is not a token of this list", "BAD_PAGE_TOKEN"))?,
-            None => 0,
-        };
+        let after = grpc::number(&page)?.unwrap_or(0);
         let desk = self.desk(&service)?;
         text("key", &key, 0..=KEY_CHARS_MAX)?;
         text("topic", &topic, 0..=TOPIC_CHARS_MAX)?;
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
         let filter = Filter { key: given(key), topic: given(topic), state: filter_of(state)? };
         let mut db = desk.db().await.map_err(internal)?;
-        // One more than is shown tells whether there is another page.
-        let rows = parking::list(&mut db, desk.group(), &filter, after, page.size + 1).await.map_err(internal)?;
-        let shown = usize::try_from(page.size).unwrap_or(usize::MAX);
-        let (mut dead_letters, mut bytes, found): (Vec<proto::DeadLetter>, usize, usize) = (Vec::new(), 0, rows.len());
-        for row in rows.into_iter().take(shown) {
+        let mut rows = parking::list(&mut db, desk.group(), &filter, after, page.rows()).await.map_err(internal)?;
+        let mut next_page_token = page.cut(&mut rows, |last| grpc::number_token(last.id));
+        let (mut dead_letters, mut bytes): (Vec<proto::DeadLetter>, usize) = (Vec::new(), 0);
+        for row in rows {
             let letter = view(desk.group(), row);
             bytes += letter.payload.len() + letter.payload_json.len();
-            if bytes > PAGE_BYTES_MAX && !dead_letters.is_empty() {
+            if let Some(last) = dead_letters.last().filter(|_| bytes > PAGE_BYTES_MAX) {
+                next_page_token = grpc::number_token(last.id);
                 break;
             }
             dead_letters.push(letter);
         }
-        let next_page_token = match dead_letters.last() {
-            Some(last) if dead_letters.len() < found => grpc::page_token(&last.id.to_string()),
-            _ => String::new(),
-        };
         Ok(Response::new(ListDeadLettersResponse { dead_letters, next_page_token }))
     }
 

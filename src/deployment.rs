@@ -18,6 +18,9 @@ const CONNECT_MS_MAX: u64 = 5_000;
 pub struct Deployment {
     databases: BTreeMap<String, String>,
     kafka: Option<String>,
+    /// Of a payment provider in another process.
+    #[serde(skip)]
+    provider_url: Option<String>,
 }
 
 impl Deployment {
@@ -49,13 +52,20 @@ impl Deployment {
         if let (false, Ok(url)) = (read.databases.contains_key("provider"), database_url("provider")) {
             read.databases.insert("provider".to_owned(), url);
         }
+        read.provider_url = settings::value("SETTLE_PROVIDER_URL")?;
         Ok(read)
     }
 
     /// These databases, by service and `provider`, without Kafka.
     #[must_use]
     pub fn of(databases: BTreeMap<String, String>) -> Self {
-        Self { databases, kafka: None }
+        Self { databases, kafka: None, provider_url: None }
+    }
+
+    /// The same with a payment provider at this address.
+    #[must_use]
+    pub fn with_provider(self, url: &str) -> Self {
+        Self { provider_url: Some(url.to_owned()), ..self }
     }
 
     /// What the environment names.
@@ -70,13 +80,19 @@ impl Deployment {
             }
         }
         let kafka = settings.kafka_brokers.filter(|_| settings.bus == BusKind::Kafka);
-        Ok(Self { databases, kafka })
+        Ok(Self { databases, kafka, provider_url: settings.provider_url })
     }
 
     /// The services with streams whose databases are known.
     #[must_use]
     pub fn services(&self) -> Vec<&'static str> {
         owners().into_iter().filter(|service| self.databases.contains_key(*service)).collect()
+    }
+
+    /// Where the payment provider is asked for its statement: over HTTP, as long as nobody says where its database is.
+    #[must_use]
+    pub fn provider_url(&self) -> Option<&str> {
+        self.provider_url.as_deref().filter(|_| !self.databases.contains_key("provider"))
     }
 
     /// Connects to the database of a service, or of `provider`.
@@ -146,10 +162,36 @@ pub struct Responsible {
 impl Responsible {
     /// A name, given or the user's.
     pub fn who(&self) -> Result<String> {
-        let of_environment =
-            ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|who| !who.is_empty()));
-        self.who.clone().or(of_environment).context("say who asks: --who NAME")
+        asker(self.who.as_ref())
     }
+}
+
+/// The same for a change that can be tried before: nobody answers for a dry run.
+#[derive(clap::Args, Clone, Debug)]
+#[group(skip)]
+pub struct ResponsibleOrDryRun {
+    /// Why, for whoever reads the audit later
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    pub reason: Option<String>,
+    /// Who asks [default: $USER]
+    #[arg(long, value_name = "NAME")]
+    pub who: Option<String>,
+    /// Only tell which
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl ResponsibleOrDryRun {
+    /// A name, given or the user's; empty for a dry run.
+    pub fn who(&self) -> Result<String> {
+        if self.dry_run { Ok(String::new()) } else { asker(self.who.as_ref()) }
+    }
+}
+
+/// Whom a change is put down to.
+fn asker(who: Option<&String>) -> Result<String> {
+    let of_environment = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|who| !who.is_empty()));
+    who.cloned().or(of_environment).context("say who asks: --who NAME")
 }
 
 const SAID_CHARS_MAX: usize = 500;
@@ -159,5 +201,27 @@ fn said(text: &str) -> Result<String, String> {
         "" => Err("must not be empty".into()),
         text if text.chars().count() > SAID_CHARS_MAX => Err(format!("must not be longer than {SAID_CHARS_MAX} characters")),
         text => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, Command, FromArgMatches, error::ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_change_needs_a_reason_and_a_dry_run_neither_that_nor_a_name() {
+        let read = |args: &[&str]| {
+            let command = ResponsibleOrDryRun::augment_args(Command::new("change").no_binary_name(true));
+            command.try_get_matches_from(args).and_then(|matches| ResponsibleOrDryRun::from_arg_matches(&matches))
+        };
+        let none = read(&["--who", "ann"]).expect_err("no reason");
+        assert_eq!(none.kind(), ErrorKind::MissingRequiredArgument);
+        assert!(none.to_string().contains("--reason <TEXT>"), "{none}");
+        let change = read(&["--reason", "r", "--who", "ann"]).expect("a change");
+        assert_eq!((change.who().expect("ann"), change.reason.as_deref(), change.dry_run), ("ann".to_owned(), Some("r"), false));
+        let tried = read(&["--dry-run", "--who", "ann"]).expect("a dry run");
+        assert_eq!((tried.who().expect("nobody"), tried.reason, tried.dry_run), (String::new(), None, true));
     }
 }

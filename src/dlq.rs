@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    client::{Output, Target, connect},
-    deployment::Responsible,
+    client::{At, Output, connect},
+    deployment::{Responsible, ResponsibleOrDryRun},
     orders::told,
     platform::Service,
 };
@@ -25,15 +25,6 @@ type Client = DeadLetterServiceClient<Channel>;
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-}
-
-/// Whom to ask, and how to tell.
-#[derive(clap::Args, Clone, Debug)]
-struct At {
-    #[command(flatten)]
-    target: Target,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 #[derive(clap::Subcommand, Debug)]
@@ -81,6 +72,7 @@ enum Command {
 }
 
 #[derive(clap::Args, Debug)]
+#[command(mut_arg("dry_run", |arg| arg.help("Try each record by itself and undo all of it")))]
 struct Redrive {
     /// These records, and what only waits behind them
     #[arg(value_name = "ID", required_unless_present = "key")]
@@ -90,15 +82,8 @@ struct Redrive {
     key: Option<String>,
     #[arg(long)]
     service: String,
-    /// Why, for whoever reads the audit later
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
-    reason: Option<String>,
-    /// Who asks [default: $USER]
-    #[arg(long, value_name = "NAME")]
-    who: Option<String>,
-    /// Try each record by itself and undo all of it
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    by: ResponsibleOrDryRun,
     /// Records in a second, at most
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     per_second: i32,
@@ -185,9 +170,8 @@ async fn pages(client: &mut Client, mut request: ListDeadLettersRequest, limit: 
 }
 
 async fn redrive(asked: Redrive) -> Result<()> {
-    let Redrive { ids, key, service, reason, who, dry_run, per_second, force, at } = asked;
-    let reason = reason.unwrap_or_default();
-    let who = if dry_run { String::new() } else { Responsible { reason: reason.clone(), who }.who()? };
+    let Redrive { ids, key, service, by, per_second, force, at } = asked;
+    let (who, reason, dry_run) = (by.who()?, by.reason.unwrap_or_default(), by.dry_run);
     let key = key.unwrap_or_default();
     let mut request = RedriveDeadLettersRequest { service, ids, key, who, reason, dry_run, per_second, force, after_id: 0 };
     let mut client = client(&at).await?;
@@ -289,4 +273,17 @@ fn read_state(text: &str) -> Result<DeadLetterState> {
     DeadLetterState::from_str_name(&name)
         .or_else(|| DeadLetterState::from_str_name(&format!("DEAD_LETTER_STATE_{name}")))
         .ok_or_else(|| anyhow::anyhow!("{text} is not a state; they are EARLY WAITING PARKED READY DISCARD DONE"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redrive_says_what_its_dry_run_does() {
+        let mut command = <Redrive as clap::Args>::augment_args(clap::Command::new("redrive"));
+        let help = command.render_help().to_string();
+        let dry_run = help.lines().find(|line| line.contains("--dry-run")).expect("it has one");
+        assert!(dry_run.ends_with("Try each record by itself and undo all of it"), "{help}");
+    }
 }

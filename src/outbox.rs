@@ -9,7 +9,7 @@ use messaging::{
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Output, Target},
+    client::{At, Output},
     deployment::{Deployment, Responsible, writer_of},
 };
 
@@ -24,15 +24,6 @@ pub struct Args {
     command: Option<Command>,
     #[command(flatten)]
     at: At,
-}
-
-/// Where to look, and how to tell.
-#[derive(clap::Args, Clone, Debug)]
-struct At {
-    #[command(flatten)]
-    target: Target,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 #[derive(clap::Subcommand, Debug)]

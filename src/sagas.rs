@@ -10,7 +10,7 @@ use contracts::saga::v1::{
 use tonic::transport::Channel;
 
 use crate::{
-    client::{Output, Target, connect},
+    client::{At, Output, connect},
     orders::told,
 };
 
@@ -22,15 +22,6 @@ type Client = SagaServiceClient<Channel>;
 pub struct Args {
     #[command(subcommand)]
     command: Command,
-}
-
-/// Whom to ask, and how to tell.
-#[derive(clap::Args, Clone, Debug)]
-struct At {
-    #[command(flatten)]
-    target: Target,
-    #[arg(long, value_enum, default_value_t)]
-    output: Output,
 }
 
 /// Which sagas.

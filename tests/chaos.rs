@@ -1,7 +1,7 @@
 //! A provider that fails in every way it can, and what the platform makes of it: all money is where it belongs, to the minor unit, and what
 //! nobody can settle is listed. `make money` runs the long form.
 
-use std::{collections::BTreeSet, path::PathBuf, process::Output, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use kit::settings::BusKind;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use crate::{
     harness::{data_dir, run},
     process::Process,
     shoppers::{Plan, Shop, shop},
-    startup::{end_of, settle},
+    startup::settle,
 };
 
 /// SETTLE_CHAOS_ORDERS says otherwise.
@@ -35,8 +35,8 @@ fn ten_thousand_orders_under_provider_chaos_agree_to_the_minor_unit_on_kafka() {
     run(chaos(BusKind::Kafka, "checkout-reserve-first"));
 }
 
+/// A platform whose provider fails, and who looks after it.
 struct Desk {
-    data: PathBuf,
     platform: Process,
 }
 
@@ -53,7 +53,7 @@ async fn chaos(bus: BusKind, checkout: &str) {
         ("SETTLE_CHECKOUT", checkout.to_owned()),
     ];
     let platform = Process::start(dir.path(), bus, &env).await.expect("it starts");
-    let desk = Desk { data: dir.path().join("data"), platform };
+    let desk = Desk { platform };
 
     let customers = Arc::new(Shop::default());
     let plan = Plan { name: format!("chaos-{seed}"), orders, at_once: AT_ONCE, patience: ORDER_WITHIN };
@@ -75,20 +75,21 @@ async fn chaos(bus: BusKind, checkout: &str) {
     assert_eq!(waiting, stuck, "who waits for a person is listed, and nobody else");
     println!("{} wait for a person", stuck.len());
     if !stuck.is_empty() {
-        desk.told(&[
-            "saga",
-            "bulk",
-            "skip",
-            "--state",
-            "NEEDS_ATTENTION",
-            "--max",
-            "1000",
-            "--who",
-            "ann",
-            "--reason",
-            "paid by hand",
-        ])
-        .await;
+        desk.platform
+            .told(&[
+                "saga",
+                "bulk",
+                "skip",
+                "--state",
+                "NEEDS_ATTENTION",
+                "--max",
+                "1000",
+                "--who",
+                "ann",
+                "--reason",
+                "paid by hand",
+            ])
+            .await;
         agreement::at_rest(&desk.platform.ready.databases, REST_WITHIN).await;
         assert_eq!(desk.audited().await, stuck, "what was settled by hand stays listed");
         assert!(desk.stuck().await.is_empty());
@@ -97,28 +98,16 @@ async fn chaos(bus: BusKind, checkout: &str) {
 }
 
 impl Desk {
-    async fn ended(&self, args: &[&str]) -> Output {
-        let mut command = settle(args);
-        command.args(["--output", "json", "--data"]).arg(&self.data);
-        end_of(command).await
-    }
-
-    async fn told(&self, args: &[&str]) -> Value {
-        let ended = self.ended(args).await;
-        assert!(ended.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ended.stderr));
-        serde_json::from_slice(&ended.stdout).expect("one document")
-    }
-
     /// Waits until an audit finds nothing open and nothing wrong. The orders that it lists.
     async fn audited(&self) -> BTreeSet<String> {
         let args = ["audit", "--at-rest"];
         let clean = local::until("a clean audit", REST_WITHIN, || async {
-            let ended = self.ended(&args).await;
+            let ended = self.platform.ended(&args).await;
             ended.status.success().then_some(ended)
         });
         let ended = match clean.await {
             Ok(ended) => ended,
-            Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&self.ended(&args).await.stdout)),
+            Err(error) => panic!("{error}: {}", String::from_utf8_lossy(&self.platform.ended(&args).await.stdout)),
         };
         let report: Value = serde_json::from_slice(&ended.stdout).expect("one document");
         println!("{}", report["balances"]);
@@ -131,7 +120,7 @@ impl Desk {
 
     /// Orders whose sagas need a person, as an operator sees them.
     async fn stuck(&self) -> BTreeSet<String> {
-        let listed = self.told(&["saga", "list", "--state", "NEEDS_ATTENTION", "--limit", "10000"]).await;
+        let listed = self.platform.told(&["saga", "list", "--state", "NEEDS_ATTENTION", "--limit", "10000"]).await;
         let sagas = listed["sagas"].as_array().expect("a list").iter();
         sagas.map(|saga| saga["orderId"].as_str().expect("an id").to_owned()).collect()
     }

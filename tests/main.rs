@@ -27,6 +27,7 @@ mod placing;
 mod process;
 mod provider;
 mod reflection;
+mod refund_keys;
 mod refunds;
 mod reserve_first;
 mod restart;

@@ -1,10 +1,7 @@
 //! What people have sagas do. A refund that is refused is listed, asked for again and given up; sagas are paused and resumed, one by one or
 //! many at a time; and before a deployment it is told which of them it would strand.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Output,
-};
+use std::path::Path;
 
 use contracts::{
     order::v1::{
@@ -24,8 +21,8 @@ use uuid::Uuid;
 use crate::{
     harness::{SETTLE_WITHIN, data_dir, run},
     placing::{assert_happened, at_own_price, fields_of, reason_of},
-    process::Process,
-    startup::{assert_one_line, end_of, settle},
+    process::{Process, document},
+    startup::assert_one_line,
 };
 
 /// Who asks, and why.
@@ -33,14 +30,13 @@ const BY: [&str; 4] = ["--who", "ann", "--reason", "the test wants it"];
 
 /// A platform, and the operator at it.
 struct Desk {
-    data: PathBuf,
     platform: Process,
 }
 
 impl Desk {
     async fn open(dir: &Path) -> Self {
         let platform = Process::start(dir, BusKind::Postgres, &[]).await.expect("it starts");
-        Self { data: dir.join("data"), platform }
+        Self { platform }
     }
 
     async fn close(self) {
@@ -96,32 +92,19 @@ impl Desk {
         order_id
     }
 
-    async fn ended(&self, args: &[&str]) -> Output {
-        let mut command = settle(args);
-        command.args(["--output", "json", "--data"]).arg(&self.data);
-        end_of(command).await
-    }
-
-    /// What a command says, as one JSON document.
-    async fn told(&self, args: &[&str]) -> Value {
-        let ended = self.ended(args).await;
-        assert!(ended.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ended.stderr));
-        document(&ended)
-    }
-
     async fn operate(&self, operation: &str, order_id: &str) -> Value {
-        self.told(&[&["saga", operation, order_id][..], &BY].concat()).await
+        self.platform.told(&[&["saga", operation, order_id][..], &BY].concat()).await
     }
 
     /// The operation is refused in one line that has these words.
     async fn refused(&self, args: &[&str], words: &[&str]) {
         let args = [&["saga"][..], args, &BY].concat();
-        assert_one_line(&args.join(" "), &self.ended(&args).await, words);
+        assert_one_line(&args.join(" "), &self.platform.ended(&args).await, words);
     }
 
     /// Orders of the sagas that a filter finds.
     async fn listed(&self, filter: &[&str]) -> Vec<String> {
-        let listed = self.told(&[&["saga", "list", "--limit", "1000"][..], filter].concat()).await;
+        let listed = self.platform.told(&[&["saga", "list", "--limit", "1000"][..], filter].concat()).await;
         let sagas = listed["sagas"].as_array().expect("a list");
         sagas.iter().map(|saga| saga["orderId"].as_str().expect("an id").to_owned()).collect()
     }
@@ -137,10 +120,6 @@ impl Desk {
         let pinned = sqlx::query(sql).bind(id(order_id)).bind(version).execute(&mut db).await.expect("written");
         assert_eq!(pinned.rows_affected(), 1, "its charge is not answered yet");
     }
-}
-
-fn document(ended: &Output) -> Value {
-    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&ended.stdout)))
 }
 
 fn id(order_id: &str) -> Uuid {
@@ -174,7 +153,7 @@ fn s06_a_refund_that_is_refused_is_listed_asked_for_again_and_given_up() {
 
         let version = stuck.version.to_string();
         let retry = [&["saga", "retry", &order_id, "--expected-version", &version][..], &BY].concat();
-        assert_eq!(desk.told(&retry).await["operations"][0]["kind"], "RETRY");
+        assert_eq!(desk.platform.told(&retry).await["operations"][0]["kind"], "RETRY");
         // The provider has not changed its mind.
         let again = desk
             .saga(&order_id, "to be refused again", |saga| {
@@ -249,16 +228,16 @@ fn many_sagas_at_a_time_up_to_a_cap() {
         let mut stuck = [desk.stuck().await, desk.stuck().await, desk.stuck().await];
         stuck.sort_unstable();
         let skip = ["saga", "bulk", "skip", "--state", "NEEDS_ATTENTION"];
-        let would = desk.told(&[&skip[..], &["--max", "2", "--dry-run"]].concat()).await;
+        let would = desk.platform.told(&[&skip[..], &["--max", "2", "--dry-run"]].concat()).await;
         assert_eq!((would["orderIds"].as_array().map(Vec::len), &would["more"]), (Some(2), &json!(true)), "{would}");
         assert_eq!(desk.listed(&["--state", "NEEDS_ATTENTION"]).await.len(), 3, "a dry run changes nothing");
 
         // What makes no sense for a saga is told of it: they are not paused.
-        let none = desk.told(&[&["saga", "bulk", "resume", "--definition", "checkout"][..], &BY].concat()).await;
+        let none = desk.platform.told(&[&["saga", "bulk", "resume", "--definition", "checkout"][..], &BY].concat()).await;
         assert_eq!((&none["orderIds"], &none["refusedOrderIds"]), (&json!([]), &json!([])), "{none}");
         desk.refused(&["bulk", "skip"], &["InvalidArgument", "state"]).await;
 
-        let done = desk.told(&[&skip[..], &BY].concat()).await;
+        let done = desk.platform.told(&[&skip[..], &BY].concat()).await;
         let mut skipped: Vec<&str> = done["orderIds"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
         skipped.sort_unstable();
         assert_eq!((skipped, &done["more"]), (stuck.iter().map(String::as_str).collect(), &json!(false)));
@@ -278,7 +257,7 @@ fn s15_a_saga_of_a_version_that_is_not_known_waits_and_others_go_on() {
         let order_id = desk.place("prod-A", "tok_slow").await;
         desk.saga(&order_id, "a saga", |_| true).await;
         desk.pin(&order_id, 99).await;
-        let ended = desk.ended(&["saga", "check"]).await;
+        let ended = desk.platform.ended(&["saga", "check"]).await;
         assert!(!ended.status.success(), "it would be stranded");
         let found = document(&ended);
         assert_eq!((&found["stranded"], &found["live"][0]["version"]), (&json!(1), &json!(99)), "{found}");
@@ -297,7 +276,7 @@ fn s15_a_saga_of_a_version_that_is_not_known_waits_and_others_go_on() {
 
         // A binary comes that knows it.
         desk.pin(&order_id, 1).await;
-        let sound = desk.told(&["saga", "check"]).await;
+        let sound = desk.platform.told(&["saga", "check"]).await;
         assert_eq!(sound["stranded"], json!(0), "{sound}");
         assert_eq!(desk.outcome(&order_id).await.status(), OrderStatus::Confirmed);
         desk.close().await;
@@ -317,7 +296,7 @@ fn the_definitions_are_shown_and_their_models_hold() {
             assert_eq!(described.steps.iter().filter(|step| step.pivot).count(), 1, "{name}");
             assert!(described.mermaid.starts_with("flowchart LR"), "{}", described.mermaid);
         }
-        let models = desk.told(&["saga", "check", "--model", "--operations", "0"]).await;
+        let models = desk.platform.told(&["saga", "check", "--model", "--operations", "0"]).await;
         let models = models.as_array().expect("a list");
         assert_eq!(models.len(), 3);
         for model in models {

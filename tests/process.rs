@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    process::Output,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -12,7 +13,10 @@ use anyhow::{Context, Result, bail, ensure};
 use kit::settings::BusKind;
 use local::Program;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::process::Command;
+
+use crate::startup::{end_of, settle};
 
 /// The first start of Kafka fetches its jars.
 const READY_WITHIN: Duration = Duration::from_secs(300);
@@ -31,6 +35,7 @@ pub(crate) struct Ready {
 /// Started, but not ready yet. Killed when dropped.
 pub(crate) struct Starting {
     program: Program,
+    data: PathBuf,
     ready_file: PathBuf,
 }
 
@@ -38,6 +43,7 @@ pub(crate) struct Starting {
 pub(crate) struct Process {
     pub(crate) ready: Ready,
     program: Program,
+    data: PathBuf,
 }
 
 impl Starting {
@@ -50,7 +56,8 @@ impl Starting {
         command
             .args(["up", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--bus"])
             .arg(bus.to_string());
-        command.arg("--data").arg(dir.join("data")).arg("--ready-file").arg(&ready_file);
+        let data = dir.join("data");
+        command.arg("--data").arg(&data).arg("--ready-file").arg(&ready_file);
         for (name, _) in std::env::vars_os() {
             let name = name.to_string_lossy();
             if ["KAFKA_", "OTEL_", "SETTLE_"].iter().any(|of| name.starts_with(of)) && name != "SETTLE_CACHE" {
@@ -58,18 +65,18 @@ impl Starting {
             }
         }
         command.env("RUST_LOG", "warn").envs(env.iter().map(|(name, value)| (name, value)));
-        Ok(Self { program: Program::start(command)?, ready_file })
+        Ok(Self { program: Program::start(command)?, data, ready_file })
     }
 
     pub(crate) async fn ready(self) -> Result<Process> {
-        let Self { mut program, ready_file } = self;
+        let Self { mut program, data, ready_file } = self;
         let text = tokio::select! {
             text = local::until("settle to be ready", READY_WITHIN, || async { fs::read_to_string(&ready_file).ok() }) => {
                 text.with_context(|| program_said(&program))?
             }
             ended = program.end(READY_WITHIN) => bail!("settle ended ({}): {}", ended?, program_said(&program)),
         };
-        Ok(Process { ready: serde_json::from_str(&text)?, program })
+        Ok(Process { ready: serde_json::from_str(&text)?, program, data })
     }
 
     /// SIGKILL before it is ready, or just after.
@@ -97,6 +104,20 @@ impl Process {
         Ok(())
     }
 
+    /// How a client command that is to print JSON ends against it.
+    pub(crate) async fn ended(&self, args: &[&str]) -> Output {
+        let mut command = settle(args);
+        command.args(["--output", "json", "--data"]).arg(&self.data);
+        end_of(command).await
+    }
+
+    /// What such a command says when it succeeds, as one JSON document.
+    pub(crate) async fn told(&self, args: &[&str]) -> Value {
+        let ended = self.ended(args).await;
+        assert!(ended.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ended.stderr));
+        document(&ended)
+    }
+
     /// All lines of its log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.program.stderr()
@@ -106,6 +127,11 @@ impl Process {
     pub(crate) fn said(&self) -> String {
         program_said(&self.program)
     }
+}
+
+/// The one JSON document that a command printed.
+pub(crate) fn document(ended: &Output) -> Value {
+    serde_json::from_slice(&ended.stdout).unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&ended.stdout)))
 }
 
 /// The program under test; SETTLE_TEST_BIN names another build of it.

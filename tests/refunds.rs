@@ -12,6 +12,7 @@ use contracts::{
     payment::v1::{GetPaymentRequest, Payment, PaymentState, payment_service_client::PaymentServiceClient},
 };
 use futures::future::join_all;
+use prost::Message as _;
 use serde_json::json;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt;
@@ -185,6 +186,70 @@ fn the_same_key_is_one_refund_of_its_order() {
         let (of_other, replayed) = ask(orders, refund(&other, Some(4_000), &key)).await.expect("accepted");
         assert!(!replayed && of_other.refund_id != refund_id);
         assert_eq!(given_back(stage, &order).await.len(), 1);
+    });
+}
+
+/// As the order service leaves a refund whose request an older orchestrator has passed over: PENDING, set aside, and without a saga.
+async fn passed_over(stage: &Stage, order: &Order, key: &str, amount: i64) -> String {
+    let id: uuid::Uuid = order.order_id.parse().expect("an id");
+    let refund_id = ids::derive(id, &format!("refund/{key}"));
+    let mut db = stage.database("order").await;
+    sqlx::query("update orders set refund_pending = refund_pending + $2 where id = $1")
+        .bind(id)
+        .bind(amount)
+        .execute(&mut db)
+        .await
+        .expect("set aside");
+    sqlx::query(
+        "insert into order_refunds (order_id, refund_id, amount, state, reason, request_hash, created_at, updated_at)
+         values ($1, $2, $3, 'PENDING', 'late', sha256($4), now(), now())",
+    )
+    .bind(id)
+    .bind(refund_id)
+    .bind(amount)
+    .bind(refund(order, Some(amount), "").encode_to_vec())
+    .execute(&mut db)
+    .await
+    .expect("written");
+    refund_id.to_string()
+}
+
+/// How often the order service has said that a refund of this order is asked for.
+async fn said(stage: &Stage, order: &Order) -> i64 {
+    let sql = "select count(*) from outbox where topic = 'order.events' and key = $1 and type like '%.OrderRefundRequested'";
+    sqlx::query_scalar(sql).bind(&order.order_id).fetch_one(&mut stage.database("order").await).await.expect("counted")
+}
+
+#[test]
+fn a_refund_that_was_passed_over_is_settled_when_it_is_asked_for_again() {
+    run(async {
+        let stage = platform(Bus::Postgres).await;
+        let (orders, order, key) = (stage.orders().await, confirmed(stage, "").await, fresh("key"));
+        let refund_id = passed_over(stage, &order, &key, 4_000).await;
+        let request = refund(&order, Some(4_000), &key);
+
+        let (told, replayed) = ask(orders.clone(), request.clone()).await.expect("the first answer again");
+        assert_eq!((&told.refund_id, replayed), (&refund_id, true));
+        assert_eq!(said(stage, &order).await, 0, "whoever settles it may be at it");
+        let sql = "select count(*) from sagas where order_id = $1::uuid and definition = 'refund'";
+        let sagas: i64 = sqlx::query_scalar(sql)
+            .bind(&order.order_id)
+            .fetch_one(&mut stage.database("orchestrator").await)
+            .await
+            .expect("counted");
+        assert_eq!(sagas, 0, "nobody settles it");
+
+        let sql = "update order_refunds set updated_at = updated_at - interval '1 hour' where refund_id = $1::uuid";
+        let aged = sqlx::query(sql).bind(&refund_id).execute(&mut stage.database("order").await).await.expect("aged");
+        assert_eq!(aged.rows_affected(), 1);
+        let asked = join_all((0..CALLERS).map(|_| ask(orders.clone(), request.clone()))).await;
+        for told in asked {
+            let (told, replayed) = told.expect("the first answer again");
+            assert_eq!((&told.refund_id, replayed), (&refund_id, true));
+        }
+        comes_to(stage, &order, 4_000).await;
+        assert_eq!(said(stage, &order).await, 1, "however many ask");
+        assert_eq!(given_back(stage, &order).await, BTreeMap::from([(refund_id, 4_000)]));
     });
 }
 

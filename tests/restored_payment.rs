@@ -1,22 +1,28 @@
 //! The payment database is put back to an older copy while customers order. What it forgot is replayed from the streams of others, under
 //! the keys it had: nobody is charged twice, and in the end all books agree. SETTLE_RESTORE_S says how old the copy is; `make money` runs
-//! a minute of it.
+//! a minute of it. What is so old that the provider may have forgotten the key waits for a person.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use contracts::{
+    order::v1::{OrderStatus, WatchOrderRequest, order_service_client::OrderServiceClient},
+    payment::v1::{RetryProviderCallRequest, payment_service_client::PaymentServiceClient},
+};
 use kit::settings::BusKind;
 use local::{Kafka, postgres};
 use serde_json::Value;
 use settle::{audit::audit, deployment::Deployment};
 use sqlx::{Connection, PgConnection};
 use tokio::process::Command;
+use uuid::Uuid;
 
 use crate::{
     agreement,
     harness::{SETTLE_WITHIN, run},
+    placing::at_own_price,
     served::{Ground, SERVICES, Served},
     shoppers::{Plan, Shop, shop},
     startup::{end_of, settle},
@@ -41,19 +47,7 @@ fn a_payment_database_put_back_under_load_charges_nobody_twice_on_kafka() {
 async fn put_back(bus: BusKind) {
     let copy_age = std::env::var("SETTLE_RESTORE_S").ok().and_then(|s| s.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
     let ground = Ground::prepare(bus, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
-    let mut others = Vec::new();
-    let (mut order, mut inventory) = (String::new(), String::new());
-    for service in SERVICES.into_iter().filter(|service| *service != "payment") {
-        let served = Served::start(&ground, service).await.expect("it starts");
-        match service {
-            "order" => order.clone_from(&served.grpc),
-            "inventory" => inventory.clone_from(&served.grpc),
-            _ => {}
-        }
-        others.push(served);
-    }
-    let mut payment = Served::start(&ground, "payment").await.expect("it starts");
-    settle::seed::run(settle::client::connect(&inventory).await.expect("gRPC answers")).await.expect("seeded");
+    let (others, order, mut payment) = started(&ground).await;
 
     let customers = Arc::new(Shop::default());
     let plan = Plan { name: "restored".into(), orders: usize::MAX, at_once: CUSTOMERS, patience: ORDER_WITHIN };
@@ -97,6 +91,89 @@ async fn put_back(bus: BusKind) {
         served.stop().await.expect("it ends well");
     }
     ground.stop().await.expect("it ends");
+}
+
+#[test]
+fn a_charge_of_a_lost_history_that_the_provider_has_forgotten_is_not_sent_and_waits_for_a_person() {
+    run(async {
+        let ground = Ground::prepare(BusKind::Postgres, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
+        let (others, order, mut payment) = started(&ground).await;
+        back_up(&ground).await;
+        let mut orders = OrderServiceClient::new(settle::client::connect(&order).await.expect("gRPC answers"));
+        let placed = orders.create_order(at_own_price("prod-A", "")).await.expect("accepted").into_inner();
+        let watched = WatchOrderRequest { order_id: placed.order_id.clone(), final_only: true };
+        let mut told = orders.watch_order(watched).await.expect("watched").into_inner();
+        let ended = tokio::time::timeout(SETTLE_WITHIN, told.message()).await.expect("in time").expect("told").expect("an outcome");
+        assert_eq!(ended.order.expect("an order").status(), OrderStatus::Confirmed);
+
+        payment.kill().await.expect("it is gone");
+        assert_eq!(restore(&ground).await, 1, "its payment is lost");
+        // Two days go by: the command is old, and the provider has forgotten its key.
+        let old = "update outbox set at = at - interval '2 days' where topic = 'payment.commands'";
+        assert_eq!(changed(&ground, "orchestrator", old).await, 1);
+        assert_eq!(changed(&ground, "provider", "update statement set key = 'forgotten ' || key").await, 1);
+        let payment = Served::start(&ground, "payment").await.expect("it starts again");
+        let (key, why, attempts) = set_aside(&ground).await;
+        assert!(why.contains("has forgotten keys"), "{why}");
+        assert_eq!(attempts, 1, "it was never sent in this history");
+        let sent = "select count(*) from statement where key not like 'forgotten %'";
+        assert_eq!(count(&ground, "provider", sent).await, 0, "it was sent");
+
+        // A person finds it in the provider's console, and the provider answers.
+        assert_eq!(changed(&ground, "provider", "update statement set key = substr(key, length('forgotten ') + 1)").await, 1);
+        let mut payments = PaymentServiceClient::new(settle::client::connect(&payment.grpc).await.expect("gRPC answers"));
+        let retry = RetryProviderCallRequest { key: key.to_string(), who: "ann".into(), reason: "it is in the console".into() };
+        payments.retry_provider_call(retry).await.expect("taken up again");
+        let taken = local::until("the charge to be known", SETTLE_WITHIN, || async {
+            (count(&ground, "payment", "select count(*) from payments where state = 'CAPTURED'").await == 1).then_some(())
+        });
+        taken.await.expect("it is found");
+        assert_eq!(count(&ground, "provider", "select count(*) from statement").await, 1, "charged once");
+        payment.stop().await.expect("it ends well");
+        for served in others {
+            served.stop().await.expect("it ends well");
+        }
+        ground.stop().await.expect("it ends");
+    });
+}
+
+/// All services, with something to sell; the address of the order service, and payment apart.
+async fn started(ground: &Ground) -> (Vec<Served>, String, Served) {
+    let mut others = Vec::new();
+    let (mut order, mut inventory) = (String::new(), String::new());
+    for service in SERVICES.into_iter().filter(|service| *service != "payment") {
+        let served = Served::start(ground, service).await.expect("it starts");
+        match service {
+            "order" => order.clone_from(&served.grpc),
+            "inventory" => inventory.clone_from(&served.grpc),
+            _ => {}
+        }
+        others.push(served);
+    }
+    let payment = Served::start(ground, "payment").await.expect("it starts");
+    settle::seed::run(settle::client::connect(&inventory).await.expect("gRPC answers")).await.expect("seeded");
+    (others, order, payment)
+}
+
+/// Rows that a statement has changed.
+async fn changed(ground: &Ground, service: &str, sql: &'static str) -> u64 {
+    let mut db = PgConnection::connect(&ground.databases[service]).await.expect("the database answers");
+    sqlx::query(sql).execute(&mut db).await.expect("changed").rows_affected()
+}
+
+async fn count(ground: &Ground, service: &str, sql: &'static str) -> i64 {
+    let mut db = PgConnection::connect(&ground.databases[service]).await.expect("the database answers");
+    sqlx::query_scalar(sql).fetch_one(&mut db).await.expect("read")
+}
+
+/// Waits for a call that waits for a person: its key, why, and how often it was tried.
+async fn set_aside(ground: &Ground) -> (Uuid, String, i32) {
+    let aside = local::until("a call to be set aside", SETTLE_WITHIN, || async {
+        let mut db = PgConnection::connect(&ground.databases["payment"]).await.expect("the database answers");
+        let sql = "select key, attention, attempts from provider_calls where attention <> ''";
+        sqlx::query_as::<_, (Uuid, String, i32)>(sql).fetch_optional(&mut db).await.expect("read")
+    });
+    aside.await.expect("a person must look")
 }
 
 /// Waits until so many more orders are placed, and so much time has passed.
@@ -150,8 +227,7 @@ async fn restore(ground: &Ground) -> i64 {
 }
 
 async fn payments(ground: &Ground) -> i64 {
-    let mut db = PgConnection::connect(&ground.databases["payment"]).await.expect("the database answers");
-    sqlx::query_scalar("select count(*) from payments").fetch_one(&mut db).await.expect("read")
+    count(ground, "payment", "select count(*) from payments").await
 }
 
 /// What an operator has there.

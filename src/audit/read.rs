@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::Result;
 use uuid::Uuid;
 
 use super::{
     books::Books,
-    charge::{Charge, Entry, Payment},
+    charge::{Charge, Payment},
     saga::Saga,
     shelf::Shelf,
     store::{self, Rows},
@@ -34,13 +35,13 @@ pub(super) async fn stories(books: &mut Books, mut each: impl FnMut(Story)) -> s
 }
 
 /// Every payment and every charge of the statement.
-pub(super) async fn charges(books: &mut Books, mut each: impl FnMut(Charge)) -> sqlx::Result<()> {
+pub(super) async fn charges(books: &mut Books, mut each: impl FnMut(Charge)) -> Result<()> {
     let mut payments = Rows::open(&mut books.payment, store::PAYMENTS_BY_KEY, |payment: &Payment| payment.key.clone()).await?;
-    let mut statement = Rows::open(&mut books.provider, store::STATEMENT, |entry: &Entry| entry.key.clone()).await?;
+    let mut statement = books.provider.charges().await?;
     loop {
         let next = [payments.key().await?, statement.key().await?];
         let Some(key) = next.into_iter().flatten().min() else { return Ok(()) };
-        let (payment, entry) = (payments.take(&key).await?.pop(), statement.take(&key).await?.pop());
+        let (payment, entry) = (payments.take(&key).await?.pop(), statement.take(&key).await?);
         each(Charge { key, payment, entry });
     }
 }
@@ -80,11 +81,11 @@ fn story(stories: &mut BTreeMap<Uuid, Story>, id: Uuid) -> &mut Story {
 }
 
 /// These charges, as they are now.
-pub(super) async fn charges_of(books: &mut Books, keys: &[String]) -> sqlx::Result<Vec<Charge>> {
+pub(super) async fn charges_of(books: &mut Books, keys: &[String]) -> Result<Vec<Charge>> {
     let ids: Vec<Uuid> = keys.iter().filter_map(|key| key.parse().ok()).collect();
     let payments = store::payments_with(&mut books.payment, &ids).await?;
     let mut payments: BTreeMap<_, _> = payments.into_iter().map(|payment| (payment.key.clone(), payment)).collect();
-    let statement = store::statement_of(&mut books.provider, keys).await?;
+    let statement = books.provider.charges_of(keys).await?;
     let mut statement: BTreeMap<_, _> = statement.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
     let there: BTreeSet<String> = payments.keys().chain(statement.keys()).cloned().collect();
     let charge = |key: String| Charge { payment: payments.remove(&key), entry: statement.remove(&key), key };

@@ -1,7 +1,7 @@
-//! A saga, as far as an audit asks: whether it is over, and whether a person must act.
+//! A saga, as far as an audit asks: whether it is over, whether a person must act, and what one has settled by hand.
 
 use orchestrator::DEFINITIONS;
-use saga::Progress;
+use saga::{Definition, Progress, StepState};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
@@ -11,8 +11,6 @@ pub(super) struct Saga {
     pub(super) definition_version: i32,
     pub(super) state: String,
     pub(super) progress: String,
-    /// An operator went on without an answer.
-    pub(super) is_skipped: bool,
 }
 
 impl Saga {
@@ -25,9 +23,8 @@ impl Saga {
         if !self.is_open() {
             return None;
         }
-        let Self { definition, definition_version: version, state, progress, .. } = self;
-        let known = DEFINITIONS.iter().find(|known| known.name == definition && known.version == *version);
-        let (Some(known), Ok(progress)) = (known, progress.parse::<Progress>()) else {
+        let Self { definition, definition_version: version, state, .. } = self;
+        let Some((known, progress)) = self.read() else {
             return Some(format!("its saga {definition} v{version} is {state}, and not of a kind that this binary knows"));
         };
         let why = match (state.as_str(), progress.paused) {
@@ -38,22 +35,38 @@ impl Saga {
         let remaining: Vec<&str> = progress.remaining(known).into_iter().map(|command| command.name(known)).collect();
         Some(format!("its saga {definition} is {why}, and remaining are {}", remaining.join(", ")))
     }
+
+    /// The steps whose undo a person has settled by hand: what they did may still be there, and nothing else is excused. Of a kind that this
+    /// binary does not know nobody can tell.
+    pub(super) fn settled_by_hand(&self) -> Vec<&'static str> {
+        let Some((known, progress)) = self.read() else { return Vec::new() };
+        let steps = known.steps.iter().zip(progress.steps);
+        // Without an attempt it was never asked: there is nothing to undo.
+        steps.filter(|(_, stand)| stand.state == StepState::Skipped && stand.attempt > 0).map(|(step, _)| step.command).collect()
+    }
+
+    fn read(&self) -> Option<(&'static Definition, Progress)> {
+        let known = DEFINITIONS.iter().find(|known| known.name == self.definition && known.version == self.definition_version)?;
+        Some((known, self.progress.parse().ok()?))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn attention(state: &str, progress: &str) -> Option<String> {
+    fn saga(definition: &str, state: &str, progress: &str) -> Saga {
         Saga {
             order_id: Uuid::nil(),
-            definition: "checkout".into(),
+            definition: definition.into(),
             definition_version: 1,
             state: state.into(),
             progress: progress.into(),
-            is_skipped: false,
         }
-        .attention()
+    }
+
+    fn attention(state: &str, progress: &str) -> Option<String> {
+        saga("checkout", state, progress).attention()
     }
 
     #[test]
@@ -70,6 +83,22 @@ mod tests {
     fn what_is_not_known_waits_for_a_newer_binary() {
         for progress in ["D1,A1 sideways", ""] {
             assert!(attention("RUNNING", progress).is_some_and(|says| says.contains("v1")), "{progress}");
+        }
+        assert!(saga("checkin", "UNDONE", "S1 undone").settled_by_hand().is_empty());
+    }
+
+    #[test]
+    fn only_an_undo_that_was_given_up_is_settled_by_hand() {
+        for (definition, progress, expected) in [
+            ("checkout", "S1,R1,S0,S0 undone refused=1", &["ChargePayment"][..]),
+            ("checkout", "S1,S1,R1,S0 undone refused=2", &["ChargePayment", "ReserveStock"]),
+            ("checkout", "B1,R1,S0,S0 undone refused=1", &[]),
+            // A person went on without the step's answer: its undo was asked, and answered.
+            ("checkout", "B1,S0,S0,S0 undone skipped=0", &[]),
+            ("checkout-reserve-first", "B1,S1,B1,B1,R1 undone refused=4", &["AuthorizePayment"]),
+            ("refund", "D1,D1 done", &[]),
+        ] {
+            assert_eq!(saga(definition, "UNDONE", progress).settled_by_hand(), expected, "{definition} {progress}");
         }
     }
 }

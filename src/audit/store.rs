@@ -25,10 +25,12 @@ macro_rules! orders {
     };
 }
 
-// What a call may move is what it asks for: a void moves nothing that was taken.
+// What a call may move is what it asks for: a void moves nothing that was taken. `$of` picks the payments that are summed up, before they
+// are: a second look at a few of a million reads through the ledger, and sorts and keeps nothing but theirs.
 macro_rules! payments {
-    () => {
-        "select p.order_id, p.id::text as key, p.state, p.currency, p.captured, p.refunded, p.refund_pending,
+    ($of:literal) => {
+        concat!(
+            "select p.order_id, p.id::text as key, p.state, p.currency, p.captured, p.refunded, p.refund_pending,
              coalesce(l.taken, 0)::bigint as ledger_taken, coalesce(l.back, 0)::bigint as ledger_back,
              coalesce(l.strange, 0) + coalesce((l.first <> p.currency or l.last <> p.currency)::int, 0) as ledger_strange,
              coalesce(c.calls, 0) as calls_open, coalesce(c.taking, 0)::bigint as taking, coalesce(c.giving, 0)::bigint as giving,
@@ -40,13 +42,18 @@ macro_rules! payments {
                  count(*) filter (where not (debit like 'receivable:%' and credit = 'sales'
                      or debit = 'sales' and credit like 'receivable:%')) as strange,
                  min(currency) as first, max(currency) as last
-             from ledger_transfers group by payment_id
+             from ledger_transfers ",
+            $of,
+            " group by payment_id
          ) l on l.payment_id = p.id
          left join (
              select payment_id, count(*) as calls, sum(amount) filter (where kind in ('CHARGE', 'CAPTURE')) as taking,
                  sum(amount) filter (where kind = 'REFUND') as giving, max(attention) as attention
-             from provider_calls group by payment_id
+             from provider_calls ",
+            $of,
+            " group by payment_id
          ) c on c.payment_id = p.id "
+        )
     };
 }
 
@@ -75,27 +82,33 @@ macro_rules! reservations {
 
 macro_rules! sagas {
     () => {
-        "select s.order_id, s.definition, s.definition_version, s.state, s.progress, exists (
-             select from saga_operations o where o.order_id = s.order_id and o.saga_id = s.saga_id and o.kind = 'SKIP'
-         ) as is_skipped
-         from sagas s "
+        "select order_id, definition, definition_version, state, progress from sagas "
     };
 }
 
-// Orders of what is not counted hold nothing.
+// Orders of what is not counted hold nothing. `$changes`, `$orders` and `$lines` pick the products that are summed up, before they are.
 macro_rules! shelves {
-    () => {
-        "select s.sku, s.on_hand, s.reserved, coalesce(came.pieces, 0)::bigint as came,
+    ($changes:literal, $orders:literal, $lines:literal) => {
+        concat!(
+            "select s.sku, s.on_hand, s.reserved, coalesce(came.pieces, 0)::bigint as came,
              coalesce(moved.gone, 0)::bigint as left, coalesce(moved.held, 0)::bigint as held
          from stock s
-         left join (select sku, sum(delta) as pieces from stock_changes group by sku) came on came.sku = s.sku
+         left join (
+             select sku, sum(delta) as pieces from stock_changes ",
+            $changes,
+            " group by sku
+         ) came on came.sku = s.sku
          left join (
              select l.sku, sum(l.quantity) filter (where r.state = 'COMMITTED') as gone,
                  sum(l.quantity) filter (where r.state = 'HELD') as held
              from reservations r cross join unnest(r.skus, r.quantities) as l(sku, quantity)
-             where r.state in ('HELD', 'COMMITTED') group by l.sku
+             where r.state in ('HELD', 'COMMITTED') ",
+            $orders,
+            $lines,
+            " group by l.sku
          ) moved on moved.sku = s.sku
          where not s.unstocked "
+        )
     };
 }
 
@@ -115,12 +128,19 @@ macro_rules! list {
 }
 
 list!(ORDERS, "audited_orders", concat!(orders!(), "order by o.id"));
-list!(PAYMENTS_BY_ORDER, "audited_payments", concat!(payments!(), "order by p.order_id"));
-list!(PAYMENTS_BY_KEY, "audited_charges", concat!(payments!(), "order by p.id"));
+list!(PAYMENTS_BY_ORDER, "audited_payments", concat!(payments!(""), "order by p.order_id"));
+list!(PAYMENTS_BY_KEY, "audited_charges", concat!(payments!(""), "order by p.id"));
 list!(STATEMENT, "audited_statement", statement!(""));
 list!(RESERVATIONS, "audited_reservations", concat!(reservations!(), "order by order_id, id"));
-list!(SAGAS, "audited_sagas", concat!(sagas!(), "order by s.order_id, s.saga_id"));
-list!(SHELVES, "audited_shelves", concat!(shelves!(), "order by s.sku"));
+list!(SAGAS, "audited_sagas", concat!(sagas!(), "order by order_id, saga_id"));
+list!(SHELVES, "audited_shelves", concat!(shelves!("", "", ""), "order by s.sku"));
+
+/// Payments of these orders, payments with these ids, and products, in a second look.
+pub(super) const PAYMENTS_OF: &str =
+    concat!(payments!("where payment_id in (select id from payments where order_id = any($1))"), "where p.order_id = any($1)");
+pub(super) const PAYMENTS_WITH: &str = concat!(payments!("where payment_id = any($1)"), "where p.id = any($1)");
+pub(super) const SHELVES_OF: &str =
+    concat!(shelves!("where sku = any($1)", "and r.skus && $1 ", "and l.sku = any($1)"), "and s.sku = any($1)");
 
 /// From here on the connection sees the database as it is now, and may only read. Neither a statement nor a pause lasts for ever.
 pub(super) async fn begin(db: &mut PgConnection) -> sqlx::Result<()> {
@@ -182,11 +202,11 @@ pub(super) async fn orders_of(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Resu
 }
 
 pub(super) async fn payments_of(db: &mut PgConnection, orders: &[Uuid]) -> sqlx::Result<Vec<Payment>> {
-    sqlx::query_as(concat!(payments!(), "where p.order_id = any($1)")).bind(orders).fetch_all(db).await
+    sqlx::query_as(PAYMENTS_OF).bind(orders).fetch_all(db).await
 }
 
 pub(super) async fn payments_with(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Payment>> {
-    sqlx::query_as(concat!(payments!(), "where p.id = any($1)")).bind(ids).fetch_all(db).await
+    sqlx::query_as(PAYMENTS_WITH).bind(ids).fetch_all(db).await
 }
 
 pub(super) async fn statement_of(db: &mut PgConnection, keys: &[String]) -> sqlx::Result<Vec<Entry>> {
@@ -198,11 +218,11 @@ pub(super) async fn reservations_of(db: &mut PgConnection, orders: &[Uuid]) -> s
 }
 
 pub(super) async fn sagas_of(db: &mut PgConnection, orders: &[Uuid]) -> sqlx::Result<Vec<Saga>> {
-    sqlx::query_as(concat!(sagas!(), "where s.order_id = any($1) order by s.order_id, s.saga_id")).bind(orders).fetch_all(db).await
+    sqlx::query_as(concat!(sagas!(), "where order_id = any($1) order by order_id, saga_id")).bind(orders).fetch_all(db).await
 }
 
 pub(super) async fn shelves_of(db: &mut PgConnection, skus: &[String]) -> sqlx::Result<Vec<Shelf>> {
-    sqlx::query_as(concat!(shelves!(), "and s.sku = any($1)")).bind(skus).fetch_all(db).await
+    sqlx::query_as(SHELVES_OF).bind(skus).fetch_all(db).await
 }
 
 /// What the ledger's accounts have come to in one currency, in minor units.

@@ -43,6 +43,12 @@ pub(super) struct Story {
     pub(super) sagas: Vec<Saga>,
 }
 
+/// Steps that take money, that set it aside, and that set goods aside. Where a person has settled the undo of one of them by hand, what is
+/// still there is listed; what another step did is as wrong as ever.
+const TAKE: &[&str] = &["ChargePayment", "AuthorizePayment", "CapturePayment"];
+const AUTHORIZE: &[&str] = &["AuthorizePayment"];
+const RESERVE: &[&str] = &["ReserveStock"];
+
 /// How an order ended, if it did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -150,12 +156,12 @@ impl Story {
     }
 
     fn given_back(&self, order: &Order, payment: &Payment, found: &mut Found) {
-        let says = match payment.state.as_str() {
+        let (steps, says) = match payment.state.as_str() {
             _ if payment.captured > payment.refunded => {
-                format!("it is {}, and {} is held", order.status, payment.captured - payment.refunded)
+                (TAKE, format!("it is {}, and {} is held", order.status, payment.captured - payment.refunded))
             }
-            "AUTHORIZED" => format!("it is {}, and its money is still set aside at the provider", order.status),
-            _ if payment.calls_open > 0 => format!("it is {}, and its payment {}", order.status, payment.state),
+            "AUTHORIZED" => (AUTHORIZE, format!("it is {}, and its money is still set aside at the provider", order.status)),
+            _ if payment.calls_open > 0 => (TAKE, format!("it is {}, and its payment {}", order.status, payment.state)),
             _ => return,
         };
         if payment.calls_open > 0 {
@@ -163,7 +169,7 @@ impl Story {
             if payment.attention.is_empty() {
                 found.open(I2, says);
             }
-        } else if self.is_settled_by_hand() {
+        } else if self.is_settled_by_hand(steps) {
             found.attention(format!("{says}: a person has settled it by hand"));
         } else {
             found.wrong(I2, says);
@@ -182,7 +188,7 @@ impl Story {
             End::Undone | End::NotYet if left > 0 => found.wrong(I3, format!("it is {}, and its goods have left", order.status)),
             End::Undone if held > 0 => {
                 let says = format!("it is {}, and its goods are still set aside", order.status);
-                if self.is_settled_by_hand() {
+                if self.is_settled_by_hand(RESERVE) {
                     found.attention(format!("{says}: a person has settled it by hand"));
                 } else {
                     found.wrong(I3, says);
@@ -192,9 +198,9 @@ impl Story {
         }
     }
 
-    /// An operator took an undo that was refused, or had no answer, for done.
-    fn is_settled_by_hand(&self) -> bool {
-        self.sagas.iter().any(|saga| saga.is_skipped)
+    /// An operator took the undo of one of these steps, which was refused or had no answer, for done.
+    fn is_settled_by_hand(&self, steps: &[&str]) -> bool {
+        self.sagas.iter().flat_map(Saga::settled_by_hand).any(|step| steps.contains(&step))
     }
 
     fn reservations_that_are(&self, state: &str) -> usize {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use sqlx::Result;
+use anyhow::Result;
 use uuid::Uuid;
 
 use super::{
@@ -128,7 +128,7 @@ impl Subject for Story {
     }
 
     async fn again(books: &mut Books, keys: &[Uuid]) -> Result<Vec<Self>> {
-        read::stories_of(books, keys).await
+        Ok(read::stories_of(books, keys).await?)
     }
 }
 
@@ -180,6 +180,6 @@ impl Subject for Shelf {
     }
 
     async fn again(books: &mut Books, keys: &[String]) -> Result<Vec<Self>> {
-        store::shelves_of(&mut books.inventory, keys).await
+        Ok(store::shelves_of(&mut books.inventory, keys).await?)
     }
 }

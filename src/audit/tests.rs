@@ -1,5 +1,7 @@
 //! A small shop of three orders, written down by hand in databases of its own: in order, and with something wrong in each of them.
 
+mod looks;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -103,8 +105,12 @@ impl Shop {
         self.put("orchestrator", "sagas", saga).await;
     }
 
+    fn deployment(&self) -> Deployment {
+        Deployment::of(self.0.clone())
+    }
+
     async fn audit(&self, at_rest: bool) -> Report {
-        audit(&Deployment::of(self.0.clone()), at_rest).await.expect("it is audited")
+        audit(&self.deployment(), at_rest).await.expect("it is audited")
     }
 }
 

@@ -6,8 +6,10 @@ use saga::explore::{Bounds, Report, explore};
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use super::At;
-use crate::{client::Output, deployment::Deployment};
+use crate::{
+    client::{At, Output},
+    deployment::Deployment,
+};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {

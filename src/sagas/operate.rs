@@ -3,8 +3,12 @@
 use anyhow::{Result, ensure};
 use contracts::saga::v1::{OperateSagasRequest, PauseSagaRequest, ResumeSagaRequest, RetrySagaRequest, Saga, SkipSagaRequest};
 
-use super::{At, Client, Filter, client, show};
-use crate::{client::Output, deployment::Responsible, orders::told};
+use super::{Client, Filter, client, show};
+use crate::{
+    client::{At, Output},
+    deployment::{Responsible, ResponsibleOrDryRun},
+    orders::told,
+};
 
 #[derive(clap::Args, Debug)]
 pub(super) struct One {
@@ -38,15 +42,8 @@ pub(super) struct Bulk {
     /// How many, at most
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i32).range(1..=1_000))]
     max: i32,
-    /// Why, for whoever reads the audit later
-    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
-    reason: Option<String>,
-    /// Who asks [default: $USER]
-    #[arg(long, value_name = "NAME")]
-    who: Option<String>,
-    /// Only tell which
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    by: ResponsibleOrDryRun,
     #[command(flatten)]
     at: At,
 }
@@ -83,9 +80,8 @@ async fn operated(client: &mut Client, operation: &str, asked: One) -> Result<Sa
 }
 
 pub(super) async fn bulk(asked: Bulk) -> Result<()> {
-    let Bulk { operation, filter, max, reason, who, dry_run, at } = asked;
-    let reason = reason.unwrap_or_default();
-    let who = if dry_run { String::new() } else { Responsible { reason: reason.clone(), who }.who()? };
+    let Bulk { operation, filter, max, by, at } = asked;
+    let (who, reason, dry_run) = (by.who()?, by.reason.unwrap_or_default(), by.dry_run);
     let operation = format!("{operation:?}").to_uppercase();
     let request = OperateSagasRequest {
         operation: operation.clone(),
@@ -106,10 +102,16 @@ pub(super) async fn bulk(asked: Bulk) -> Result<()> {
         Output::Table => {
             came_of_it.order_ids.iter().for_each(|order_id| say!("{order_id}  {operation}"));
             came_of_it.refused_order_ids.iter().for_each(|order_id| say!("{order_id}  refused"));
+            came_of_it.left_order_ids.iter().for_each(|order_id| say!("{order_id}  left"));
             let more = if came_of_it.more { ", and there are more" } else { "" };
             say!("{took} {}{more}", if dry_run { "would take it" } else { "took it" });
         }
     }
+    let (left, error) = (came_of_it.left_order_ids.len(), came_of_it.error);
+    ensure!(
+        error.is_empty(),
+        "{took} took it and {refused} refused it, then {left} were left: {error}; the same again goes on with them"
+    );
     ensure!(refused == 0, "{refused} of {} refused it: it makes no sense for them, or they moved on", took + refused);
     Ok(())
 }

@@ -80,7 +80,7 @@ fn known_to_us(facts: &Facts, found: &mut Vec<String>) {
         let ours = entry.key.parse().ok().and_then(|id: Uuid| facts.paid_back.get(&id));
         let state = ours.map_or("missing", |(_, state)| state.as_str());
         let expected = if entry.succeeded { "SUCCEEDED" } else { "REFUSED" };
-        // A refund that was refused may be asked for again under the same key.
+        // What is asked for again after a refusal is a refund of its own.
         if state != expected {
             found.push(format!("refund {} of charge {charge} is {state}, the statement says {expected}", entry.key));
         }

@@ -166,7 +166,7 @@ fn s11_a_charge_that_was_never_made_and_is_never_answered_waits_for_a_person() {
             ("SETTLE_SANDBOX_CHAOS", "silent=1,spoiled_calls=1000000".to_owned()),
             ("SETTLE_PROVIDER_TIMEOUT_MS", "200".to_owned()),
             ("SETTLE_PROVIDER_RETRY_MS_MAX", "100".to_owned()),
-            ("SETTLE_PROVIDER_KEY_WINDOW_S", "1".to_owned()),
+            ("SETTLE_PROVIDER_KEY_WINDOW_S", "3".to_owned()),
         ];
         let platform = Process::start(dir.path(), BusKind::Postgres, &env).await.expect("it starts");
         let order_id = place(&platform, "").await;
@@ -176,11 +176,55 @@ fn s11_a_charge_that_was_never_made_and_is_never_answered_waits_for_a_person() {
             let mut db = connect(&platform, "payment").await;
             sqlx::query_scalar::<_, String>(sql).bind(key).fetch_optional(&mut db).await.expect("read")
         });
-        assert!(listed.await.expect("a person must look").contains("cannot be sent again"));
+        assert!(listed.await.expect("a person must look").contains("has forgotten keys"));
         nothing_happens(&platform, &order_id, OrderStatus::Processing).await;
         let mut provider = connect(&platform, "provider").await;
         assert!(count(&mut provider, "select sum(times)::bigint from failed_calls").await > 1, "the fault did not happen");
         assert_eq!(count(&mut provider, "select count(*) from statement").await, 0);
+        platform.stop().await.expect("it ends well");
+    });
+}
+
+#[test]
+fn s11_a_person_is_told_once_of_a_charge_that_cannot_be_asked_about_and_it_goes_on_by_itself() {
+    run(async {
+        let (dir, database) = (data_dir().expect("a directory"), database().await);
+        let mut desk = Desk::start(&database, &[], None).await;
+        let proxy = Proxy::start(desk.http).await.expect("a proxy");
+        let env = [
+            ("SETTLE_PROVIDER_URL", format!("http://127.0.0.1:{}", proxy.port())),
+            ("SETTLE_PROVIDER_RETRY_MS_MAX", "200".to_owned()),
+            ("SETTLE_PROVIDER_KEY_WINDOW_S", "3".to_owned()),
+        ];
+        let platform = Process::start(dir.path(), BusKind::Postgres, &env).await.expect("it starts");
+        rest_for_an_hour(&platform).await;
+        proxy.after(Direction::ToClient, Mark::Pattern(b"SUCCEEDED".to_vec()), Then::CutBefore);
+        let order_id = place(&platform, "").await;
+        let key = payment_id(&platform, &order_id).await;
+        rests(&platform, key, 1).await;
+        assert_eq!(proxy.counts().marks, 1, "the fault did not happen");
+        desk.program.kill().await.expect("it is gone");
+        let go_on = "drop trigger rest_for_an_hour on provider_calls; update provider_calls set due_at = now()";
+        sqlx::raw_sql(go_on).execute(&mut connect(&platform, "payment").await).await.expect("changed");
+
+        let told = local::until("a person to be told", WITHIN, || async {
+            shown(&platform, &order_id).await.needs_attention.then_some(())
+        });
+        told.await.expect("it is overdue");
+        let tries = "select attempts::bigint from provider_calls where attention = ''";
+        let before = count(&mut connect(&platform, "payment").await, tries).await;
+        let tried = local::until("it to be asked about all the same", WITHIN, || async {
+            (count(&mut connect(&platform, "payment").await, tries).await >= before + 3).then_some(())
+        });
+        tried.await.expect("nobody has to have it taken up again");
+        let said = "select count(*) from outbox where type = 'settle.payment.v1.PaymentUnknown'";
+        assert_eq!(count(&mut connect(&platform, "payment").await, said).await, 1, "it is said once");
+
+        let next = Desk::start(&database, &[], None).await;
+        proxy.forward_to(next.http);
+        assert_eq!(outcome(&platform, &order_id).await.status(), OrderStatus::Confirmed);
+        let mut provider = PgConnection::connect(&database).await.expect("connected");
+        assert_eq!(count(&mut provider, "select count(*) from statement").await, 1, "charged once");
         platform.stop().await.expect("it ends well");
     });
 }

@@ -125,6 +125,24 @@ pub struct Page {
     pub after: Option<String>,
 }
 
+impl Page {
+    /// Rows to read: one more than is shown tells whether there is another page.
+    #[must_use]
+    pub fn rows(&self) -> i64 {
+        self.size + 1
+    }
+
+    /// Takes off what is read and not shown. The token of the next page, made of the last row of this one; empty if there is no other.
+    pub fn cut<T>(&self, rows: &mut Vec<T>, token: impl FnOnce(&T) -> String) -> String {
+        let shown = usize::try_from(self.size).unwrap_or(usize::MAX);
+        if rows.len() <= shown {
+            return String::new();
+        }
+        rows.truncate(shown);
+        rows.last().map(token).unwrap_or_default()
+    }
+}
+
 /// Reads `page_size` and `page_token`.
 pub fn page(page_size: i32, page_token: &str) -> Result<Page, Status> {
     let size = match page_size {
@@ -171,6 +189,18 @@ pub fn place(page: &Page) -> Result<(OffsetDateTime, Uuid), Status> {
     read().ok_or_else(|| invalid("page_token", "is not a token that was given out", "BAD_PAGE_TOKEN"))
 }
 
+/// A token for lists that are sorted by a number.
+#[must_use]
+pub fn number_token(number: i64) -> String {
+    page_token(&number.to_string())
+}
+
+/// Which number of such a list a page begins behind; none without a token.
+pub fn number(page: &Page) -> Result<Option<i64>, Status> {
+    let foreign = |_| invalid("page_token", "is not a token of this list", "BAD_PAGE_TOKEN");
+    page.after.as_deref().map(|number| number.parse().map_err(foreign)).transpose()
+}
+
 /// The W3C trace context of a request: the server's own span, if traces are on.
 #[must_use]
 pub fn trace_of<T>(request: &Request<T>) -> Trace {
@@ -202,6 +232,32 @@ mod tests {
             ["", "|", "1|", "x|00000000-0000-0000-0000-000000000007", "-377705116800000000000|00000000-0000-0000-0000-000000000007"]
         {
             assert_eq!(place_of(bad).expect_err(bad).code(), Code::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_back_and_a_token_of_another_list_is_refused() {
+        assert_eq!(number(&page(1, "").expect("none")).expect("none"), None);
+        for no in [i64::MIN, 0, 7, i64::MAX] {
+            assert_eq!(number(&page(1, &number_token(no)).expect("ours")).expect("ours"), Some(no));
+        }
+        let elsewhere = place_token(datetime!(2025-03-04 5:06 UTC), Uuid::from_u128(7));
+        for foreign in [elsewhere, page_token(""), page_token("SKU-1"), page_token("9223372036854775808")] {
+            let refused = number(&page(1, &foreign).expect("ours")).expect_err("not of this list");
+            assert_eq!(refused.code(), Code::InvalidArgument);
+            assert_eq!(refused.message(), "page_token: is not a token of this list");
+            assert_eq!(refused.get_error_details().error_info().map(|info| info.reason.as_str()), Some("BAD_PAGE_TOKEN"));
+        }
+    }
+
+    #[test]
+    fn the_row_that_only_tells_that_there_is_more_is_not_shown() {
+        let page = page(3, "").expect("a page");
+        assert_eq!(page.rows(), 4);
+        for (read, shown, token) in [(0, 0, ""), (2, 2, ""), (3, 3, ""), (4, 3, "behind 3")] {
+            let mut rows: Vec<i64> = (1..=read).collect();
+            assert_eq!(page.cut(&mut rows, |last| format!("behind {last}")), token, "{read} rows");
+            assert_eq!(rows, (1..=shown).collect::<Vec<_>>(), "{read} rows");
         }
     }
 

@@ -116,9 +116,9 @@ pub enum Operation {
     /// need not be [`stuck`](Progress::stuck): a person may be quicker than a deadline.
     Retry,
     /// Goes on without what the saga is stuck on. A step before the pivot that is not answered: the saga unwinds, and undoes that
-    /// step too, so that what lands later is taken back. Undos that are refused or not answered: a person has settled them by
-    /// hand, and the saga goes on as if they were done. Not the pivot and nothing behind it, nor the close: there is no way
-    /// around those.
+    /// step too, so that what lands later is taken back. Undos that are refused, and the one that is not answered: a person has
+    /// settled them by hand, and the saga goes on as if they were done; one that waits for its turn is asked then. Not the pivot
+    /// and nothing behind it, nor the close: there is no way around those.
     Skip,
     /// Asks nothing from now on. Answers are taken in, and the saga moves.
     Pause,
@@ -154,8 +154,9 @@ fn is_untouched(progress: &Progress) -> bool {
 }
 
 fn answered(definition: &Definition, mut progress: Progress, to: Command, answer: Answer) -> (Progress, Vec<Command>) {
-    if progress.asked().is_some_and(|asked| asked.with_attempt(to.attempt()) != to) {
-        // An undo that was refused, or waits for its turn, is done after all. What is asked is still asked.
+    let by_hand = matches!(to, Command::Undo { step, .. } if progress.is_settled_by_hand(step));
+    if by_hand || progress.asked().is_some_and(|asked| asked.with_attempt(to.attempt()) != to) {
+        // An undo that was refused, waits for its turn, or was taken for settled is done after all. What is asked is still asked.
         if let Command::Undo { step, .. } = to {
             set(&mut progress, step, StepState::Undone);
         }
@@ -185,7 +186,7 @@ fn answered(definition: &Definition, mut progress: Progress, to: Command, answer
         (Command::Close { .. }, Answer::Done) => (Progress { phase: Phase::Undone, ..progress }, Vec::new()),
         (Command::Close { .. }, Answer::Refused) => {
             let reclosed = progress.reclosed.saturating_add(1);
-            (Progress { stuck: true, reclosed, ..progress }, Vec::new())
+            (Progress { stuck: true, resent: 0, reclosed, ..progress }, Vec::new())
         }
     }
 }
@@ -272,7 +273,7 @@ fn retried(mut progress: Progress) -> Progress {
 }
 
 fn settled_by_hand(mut progress: Progress) -> Progress {
-    for step in progress.held_up_by() {
+    for step in progress.skippable_undos() {
         set(&mut progress, step, StepState::Skipped);
     }
     Progress { stuck: false, ..progress }

@@ -17,7 +17,7 @@ pub struct Progress {
     pub stuck: bool,
     /// It asks nothing until it is resumed. Answers are taken in, and it moves.
     pub paused: bool,
-    /// How often it asked again by itself, in all its life or since the last [`Operation::Retry`].
+    /// How often it asked again by itself, in all its life or since the last [`Operation::Retry`]; of its close, since that was refused.
     pub resent: u8,
     /// How often its close was refused: it is asked again as the next attempt.
     pub reclosed: u8,
@@ -49,7 +49,8 @@ pub enum StepState {
     Undone,
     /// Its effect is there and stays: a person must act.
     UndoRefused,
-    /// Never asked, and now never will be. With an attempt: its undo was given up, a person has settled it by hand.
+    /// Never asked, and now never will be. With an attempt: its undo was given up, a person has settled it by hand. Should that undo
+    /// be done after all, the step is [`Undone`](Self::Undone).
     Skipped,
 }
 
@@ -176,7 +177,8 @@ impl Progress {
     ///
     /// *Done* counts of any attempt, and of what was refused before: however it came about, the effect is the same. *Refused*
     /// counts of the last attempt alone: an earlier refusal may be the very one that a person has had asked again, and the last
-    /// attempt is answered in any case.
+    /// attempt is answered in any case. *Done* of an undo counts even where a person took it for settled by hand, and be it after the
+    /// end: it is written down, and nothing follows.
     #[must_use]
     pub fn awaits(&self, to: Command, answer: Answer) -> bool {
         match (answer, to) {
@@ -185,7 +187,8 @@ impl Progress {
                 self.phase == Phase::Forward && self.was_asked(to) && self.is_held_up_by(step)
             }
             (Answer::Done, Command::Undo { step, .. }) => {
-                self.phase == Phase::Unwinding && self.was_asked(to) && self.is_held_up_by(step)
+                let held_up = self.phase == Phase::Unwinding && self.is_held_up_by(step);
+                self.was_asked(to) && (held_up || self.is_settled_by_hand(step))
             }
             (Answer::Done, Command::Close { .. }) => self.phase == Phase::Closing && self.was_asked(to),
         }
@@ -206,12 +209,18 @@ impl Progress {
                 let asks_again = self.asked().is_some() && (!self.paused || self.stuck || self.resent > 0);
                 has_attempts && (!refused.is_empty() || asks_again)
             }
-            (Operation::Skip, Phase::Unwinding) => self.stuck && !self.held_up_by().is_empty(),
+            (Operation::Skip, Phase::Unwinding) => self.stuck && !self.skippable_undos().is_empty(),
             (Operation::Skip, Phase::Forward) => match self.asked() {
                 Some(Command::Do { step, .. }) => self.stuck && definition.pivot() != Some(step) && !self.is_past_pivot(definition),
                 Some(Command::Undo { .. } | Command::Close { .. }) | None => false,
             },
         }
+    }
+
+    /// Whether it is stuck because its close was refused: what it would close has ended another way.
+    #[must_use]
+    pub fn is_close_refused(&self) -> bool {
+        self.phase == Phase::Closing && self.stuck && self.reclosed > 0 && self.resent == 0
     }
 
     /// The close, in its attempt of now.
@@ -233,6 +242,20 @@ impl Progress {
     pub(crate) fn refused(&self) -> Vec<usize> {
         let is_refused = |step: &usize| matches!(self.steps[*step].state, StepState::Refused | StepState::UndoRefused);
         self.held_up_by().into_iter().filter(is_refused).collect()
+    }
+
+    /// The steps whose undo a skip takes for settled: those that were refused, and the one that is asked. Nobody was told of one that
+    /// waits for its turn, and it was never sent.
+    pub(crate) fn skippable_undos(&self) -> Vec<usize> {
+        let is_asked = |step: usize| matches!(self.asked(), Some(Command::Undo { step: asked, .. }) if asked == step);
+        let refused = |step: usize| self.steps[step].state == StepState::UndoRefused;
+        self.held_up_by().into_iter().filter(|step| refused(*step) || is_asked(*step)).collect()
+    }
+
+    /// Whether a person took the undo of this step for settled.
+    pub(crate) fn is_settled_by_hand(&self, step: usize) -> bool {
+        let stand = self.steps.get(step);
+        stand.is_some_and(|stand| stand.state == StepState::Skipped && stand.attempt >= Command::FIRST_ATTEMPT)
     }
 
     fn is_held_up_by(&self, step: usize) -> bool {

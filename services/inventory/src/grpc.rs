@@ -54,8 +54,8 @@ impl InventoryService for Door {
         let ListProductsRequest { page_size, page_token } = request.into_inner();
         let page = kit::grpc::page(page_size, &page_token)?;
         let after = page.after.as_deref().unwrap_or_default();
-        let mut products = store::list_products(&self.pool, after, page.size + 1).await.map_err(kit::grpc::internal)?;
-        let next_page_token = cut(&mut products, page.size, |product| &product.sku);
+        let mut products = store::list_products(&self.pool, after, page.rows()).await.map_err(kit::grpc::internal)?;
+        let next_page_token = page.cut(&mut products, |last| kit::grpc::page_token(&last.sku));
         Ok(Response::new(ListProductsResponse { products, next_page_token }))
     }
 
@@ -84,9 +84,9 @@ impl InventoryService for Door {
         let ListStockRequest { page_size, page_token } = request.into_inner();
         let page = kit::grpc::page(page_size, &page_token)?;
         let after = page.after.as_deref().unwrap_or_default();
-        let rows = store::list_stock(&self.pool, after, page.size + 1).await.map_err(kit::grpc::internal)?;
+        let rows = store::list_stock(&self.pool, after, page.rows()).await.map_err(kit::grpc::internal)?;
         let mut stock: Vec<Stock> = rows.into_iter().map(|(sku, on_hand, reserved)| Stock { sku, on_hand, reserved }).collect();
-        let next_page_token = cut(&mut stock, page.size, |stock| &stock.sku);
+        let next_page_token = page.cut(&mut stock, |last| kit::grpc::page_token(&last.sku));
         Ok(Response::new(ListStockResponse { stock, next_page_token }))
     }
 }
@@ -134,16 +134,6 @@ fn adjustment_of(request: AdjustStockRequest) -> Result<(Uuid, String, Input), S
     };
     let input = Input::Count { sku: sku.clone(), change: Change::Adjust { delta, reason }, request };
     Ok((id, sku, input))
-}
-
-/// Takes off the row that only told that there is more, and gives back the token of the next page.
-fn cut<T>(rows: &mut Vec<T>, size: i64, key: impl Fn(&T) -> &str) -> String {
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    if rows.len() <= size {
-        return String::new();
-    }
-    rows.truncate(size);
-    rows.last().map(|last| kit::grpc::page_token(key(last))).unwrap_or_default()
 }
 
 impl From<Refusal> for Status {

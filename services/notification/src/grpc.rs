@@ -35,25 +35,14 @@ impl NotificationService for Door {
     ) -> Result<Response<ListNotificationsResponse>, Status> {
         let ListNotificationsRequest { page_size, page_token, order_id } = request.into_inner();
         let page = kit::grpc::page(page_size, &page_token)?;
-        let before = match &page.after {
-            Some(no) => {
-                no.parse::<i64>().map_err(|_| kit::grpc::invalid("page_token", "is not a token of this list", "BAD_PAGE_TOKEN"))?
-            }
-            None => i64::MAX,
-        };
-        // One more than is shown tells whether there is another page.
-        let limit = page.size + 1;
+        let (before, limit) = (kit::grpc::number(&page)?.unwrap_or(i64::MAX), page.rows());
         let seen = match order_id.as_str() {
             "" => store::list(&self.pool, before, limit).await,
             id => store::list_of_order(&self.pool, kit::grpc::order_id(id)?, before, limit).await,
         };
-        let seen = seen.map_err(kit::grpc::internal)?;
-        let shown = usize::try_from(page.size).unwrap_or(usize::MAX);
-        let next_page_token = match seen.len() > shown {
-            true => seen.get(shown - 1).map(|last| kit::grpc::page_token(&last.no.to_string())).unwrap_or_default(),
-            false => String::new(),
-        };
-        let notifications = seen.into_iter().take(shown).map(Notification::from).collect();
+        let mut seen = seen.map_err(kit::grpc::internal)?;
+        let next_page_token = page.cut(&mut seen, |last| kit::grpc::number_token(last.no));
+        let notifications = seen.into_iter().map(Notification::from).collect();
         Ok(Response::new(ListNotificationsResponse { notifications, next_page_token }))
     }
 

@@ -1,5 +1,6 @@
 //! The gRPC door of the orchestrator: how sagas stand and what they are, and what operators have them do.
 
+mod bulk;
 mod store;
 mod view;
 
@@ -12,7 +13,6 @@ use contracts::{
         saga_service_server::{SagaService, SagaServiceServer},
     },
 };
-use futures::{StreamExt, stream};
 use kit::grpc::{aborted, call_error, internal, invalid, not_found, page, place, place_token, refused, text, trace_of};
 use messaging::{Runner, Trace};
 use saga::Operation;
@@ -37,8 +37,6 @@ const SAID_CHARS_MAX: usize = 256;
 const DEFINITION_CHARS_MAX: usize = 64;
 /// Sagas that one call operates on, at most.
 const OPERATED_MAX: i32 = 1_000;
-/// Of these, how many wait for a commit at a time.
-const OPERATED_AT_ONCE_MAX: usize = 64;
 
 pub(crate) fn routes(pool: PgPool, runner: Runner<Orchestrator>) -> Routes {
     Routes::new(SagaServiceServer::new(Door { pool, runner }))
@@ -125,21 +123,23 @@ impl SagaService for Door {
         let cause = kit::fresh_id();
         let operated = rows.into_iter().map(|row| {
             let (asked, trace) = (&asked, trace.clone());
-            async move {
+            let order_id = row.order_id;
+            let took = async move {
                 let would = row.known().is_some_and(|(definition, progress)| progress.allows(definition, operation));
-                let done = would && (asked.dry_run || self.operate_on(&row, operation, asked, cause, trace).await?);
-                Ok::<_, Status>((row.order_id.to_string(), done))
-            }
+                Ok::<_, Status>(would && (asked.dry_run || self.operate_on(&row, operation, asked, cause, trace).await?))
+            };
+            (order_id, took)
         });
-        let operated: Vec<_> = stream::iter(operated).buffered(OPERATED_AT_ONCE_MAX).collect().await;
-        let (mut order_ids, mut refused_order_ids) = (Vec::new(), Vec::new());
-        for one in operated {
-            match one? {
-                (order_id, true) => order_ids.push(order_id),
-                (order_id, false) => refused_order_ids.push(order_id),
+        let (told, stopped) = bulk::operate(operated).await;
+        let nothing_done = told.order_ids.is_empty() && told.refused_order_ids.is_empty();
+        match stopped {
+            Some(error) if nothing_done => Err(error),
+            Some(error) => {
+                let error = format!("{:?}: {}", error.code(), error.message());
+                Ok(Response::new(OperateSagasResponse { more, error, ..told }))
             }
+            None => Ok(Response::new(OperateSagasResponse { more, ..told })),
         }
-        Ok(Response::new(OperateSagasResponse { order_ids, refused_order_ids, more }))
     }
 
     async fn describe_definition(&self, request: Request<DescribeDefinitionRequest>) -> Reply<DescribeDefinitionResponse> {

@@ -33,11 +33,24 @@ pub(crate) enum Means {
 pub(crate) struct Answered {
     /// It answers one of these.
     pub(crate) answers: &'static [&'static str],
+    /// To this one it is a no: the order came to the opposite before, and says so again. See [`why_denied`].
+    pub(crate) denies: Option<&'static str>,
     /// Which one, in which attempt.
     pub(crate) command_id: String,
     pub(crate) said: Said,
     /// What the order's timeline is told. The order's own answers are there already.
     pub(crate) fact: Option<Fact>,
+}
+
+impl Answered {
+    fn denying(self, command: &'static str) -> Means {
+        Means::Answered(Self { denies: Some(command), ..self })
+    }
+
+    /// Whether a command of this name can be meant.
+    pub(crate) fn may_answer(&self, command: &str) -> bool {
+        self.answers.contains(&command) || self.denies == Some(command)
+    }
 }
 
 #[derive(Debug)]
@@ -82,15 +95,21 @@ pub(crate) fn hear(message: Message, payload: &Bytes) -> Option<Result<(Uuid, Me
             Err(error) => return Some(Err(error)),
         },
         Message::OrderCancelRequested(told) => (told.order_id, Means::CancelRequested { reason: told.reason }),
-        Message::OrderCompleted(told) => (told.order_id, answer(&["ConfirmOrder"], told.command_id, Said::Done, None)),
+        Message::OrderCompleted(told) => {
+            (told.order_id, answered(&["ConfirmOrder"], told.command_id, Said::Done, None).denying("CloseOrder"))
+        }
         Message::OrderConfirmRefused(told) => {
             let said = Said::Refused { reason: "CONFIRM_REFUSED".to_owned() };
             (told.order_id, answer(&["ConfirmOrder"], told.command_id, said, None))
         }
         Message::OrderFailed(told) => (told.order_id, answer(&["CloseOrder"], told.command_id, Said::Done, None)),
         Message::OrderCancelled(told) => (told.order_id, answer(&["CloseOrder"], told.command_id, Said::Done, None)),
-        Message::OrderRefunded(told) => (told.order_id, answer(&["SettleRefund"], told.command_id, Said::Done, None)),
-        Message::OrderRefundRefused(told) => (told.order_id, answer(&["RefuseRefund"], told.command_id, Said::Done, None)),
+        Message::OrderRefunded(told) => {
+            (told.order_id, answered(&["SettleRefund"], told.command_id, Said::Done, None).denying("RefuseRefund"))
+        }
+        Message::OrderRefundRefused(told) => {
+            (told.order_id, answered(&["RefuseRefund"], told.command_id, Said::Done, None).denying("SettleRefund"))
+        }
 
         Message::PaymentSucceeded(told) => {
             let fact = fact("PaymentSucceeded", readable(told.amount, &told.currency), Keeps::Payment(told.payment_id));
@@ -160,8 +179,22 @@ pub(crate) fn hear(message: Message, payload: &Bytes) -> Option<Result<(Uuid, Me
     Some(ids::parse(&order_id).map(|order_id| (order_id, means)))
 }
 
+/// Why the order can only say no to what ends a saga; empty for any other command.
+pub(crate) fn why_denied(command: &str) -> &'static str {
+    match command {
+        "CloseOrder" => "the order is confirmed",
+        "SettleRefund" => "the order has this refund as refused",
+        "RefuseRefund" => "the order has this refund as made",
+        _ => "",
+    }
+}
+
 fn answer(answers: &'static [&'static str], command_id: String, said: Said, fact: Option<Fact>) -> Means {
-    Means::Answered(Answered { answers, command_id, said, fact })
+    Means::Answered(answered(answers, command_id, said, fact))
+}
+
+fn answered(answers: &'static [&'static str], command_id: String, said: Said, fact: Option<Fact>) -> Answered {
+    Answered { answers, denies: None, command_id, said, fact }
 }
 
 fn fact(event: &'static str, detail: String, keeps: Keeps) -> Option<Fact> {
@@ -172,7 +205,31 @@ fn happened(event: &'static str, detail: String) -> Means {
     Means::Happened(Fact { event, detail, keeps: Keeps::Nothing })
 }
 
-/// For people: how many minor units make one is the currency's business.
 fn with_sku(reason: &str, sku: &str) -> String {
     if sku.is_empty() { reason.to_owned() } else { format!("{reason}: {sku}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use contracts::payment::v1::{PaymentAuthorized, PaymentCaptured, PaymentRefunded, PaymentSucceeded};
+
+    use super::*;
+
+    #[test]
+    fn amounts_in_the_timeline_are_as_people_write_them() {
+        for (amount, currency, expected) in [(2000, "USD", "20.00 USD"), (2000, "JPY", "2000 JPY"), (5, "KWD", "0.005 KWD")] {
+            let (order_id, currency) = (Uuid::from_u128(1).to_string(), currency.to_owned());
+            let told: [Message; 4] = [
+                PaymentSucceeded { order_id: order_id.clone(), amount, currency: currency.clone(), ..Default::default() }.into(),
+                PaymentAuthorized { order_id: order_id.clone(), amount, currency: currency.clone(), ..Default::default() }.into(),
+                PaymentCaptured { order_id: order_id.clone(), amount, currency: currency.clone(), ..Default::default() }.into(),
+                PaymentRefunded { order_id, amount, currency, ..Default::default() }.into(),
+            ];
+            for message in told {
+                let heard = hear(message, &Bytes::new()).expect("sagas listen to it").expect("has an order id");
+                let (_, Means::Answered(Answered { fact: Some(fact), .. })) = heard else { panic!("{heard:?}") };
+                assert_eq!(fact.detail, expected, "{}", fact.event);
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     definitions,
     error::Refusal,
-    hear::{Answered, Fact, Keeps, Means, Said},
+    hear::{Answered, Fact, Keeps, Means, Said, why_denied},
     operations,
     tell::tell,
 };
@@ -107,6 +107,7 @@ impl Instance {
             Means::Answered(answered) => {
                 let Some(to) = self.command_named_by(answered) else { return Ok(None) };
                 let answer = match &answered.said {
+                    Said::Done if answered.denies == Some(to.name(self.definition)) => Answer::Refused,
                     Said::Done => Answer::Done,
                     Said::Refused { .. } => Answer::Refused,
                     Said::Unknown => return after.turn(Input::Unknown { to }, answered.fact.as_ref(), at),
@@ -186,7 +187,7 @@ impl Instance {
     fn command_named_by(&self, answered: &Answered) -> Option<Command> {
         let id = ids::parse(&answered.command_id).ok()?;
         definitions::commands(self.definition)
-            .filter(|command| answered.answers.contains(&command.name(self.definition)))
+            .filter(|command| answered.may_answer(command.name(self.definition)))
             .find_map(|like| self.progress.named(self.definition, self.saga_id, like, id))
     }
 
@@ -222,7 +223,8 @@ impl Instance {
             }
             news.push(message);
         }
-        if self.progress.is_over() {
+        // What happens after the end does not end it again.
+        if self.progress.is_over() && !before.is_over() {
             let (saga_id, order_id) = self.names();
             news.push(SagaCompleted { saga_id, order_id, outcome: self.progress.state().as_str().to_owned() }.into());
         }
@@ -324,7 +326,7 @@ pub(crate) fn record(order_id: Uuid, order::Fact { event, occurred_at, detail }:
     RecordProgress { order_id: order_id.to_string(), event, occurred_at, detail }.into()
 }
 
-/// What a person has to look at; empty if nothing.
+/// What a person has to look at; empty if nothing. An undo that only waits for its turn is not among it, and no skip settles it.
 pub(crate) fn attention(definition: &Definition, progress: &Progress) -> String {
     if !progress.stuck {
         return String::new();
@@ -334,8 +336,16 @@ pub(crate) fn attention(definition: &Definition, progress: &Progress) -> String 
         StepState::Refused if progress.phase == Phase::Forward => Some(Command::Do { step, attempt: stand.attempt }),
         _ => None,
     });
-    let refused = refused.map(|command| format!("{} is refused", command.name(definition)));
-    let unanswered = progress.asked().map(|command| format!("{} has no answer", command.name(definition)));
+    let asked = progress.asked();
+    let (refused_close, unanswered) = if progress.is_close_refused() { (asked, None) } else { (None, asked) };
+    let refused = refused.chain(refused_close).map(|command| {
+        let name = command.name(definition);
+        match why_denied(name) {
+            "" => format!("{name} is refused"),
+            why => format!("{name} is refused: {why}"),
+        }
+    });
+    let unanswered = unanswered.map(|command| format!("{} has no answer", command.name(definition)));
     refused.chain(unanswered).collect::<Vec<_>>().join("; ")
 }
 

@@ -65,11 +65,13 @@ pub(crate) struct Answer {
     pub(crate) replayed: bool,
     /// Id, minor units and currency of a refund that was asked for.
     pub(crate) refund: Option<(Uuid, i64, String)>,
+    /// The call that says once more that a refund is asked for, which nobody seems to have heard.
+    pub(crate) say_again: Option<Uuid>,
 }
 
 impl Answer {
     pub(crate) fn of(order_id: Uuid, status: Status, replayed: bool) -> Self {
-        Self { order_id, status, replayed, refund: None }
+        Self { order_id, status, replayed, refund: None, say_again: None }
     }
 }
 

@@ -95,13 +95,8 @@ impl OrderService for Service {
             status: wanted_status(request.status)?,
             before: place(&page)?,
         };
-        let mut shown = store::list(&self.pool, &filter, page.size + 1).await.map_err(internal)?;
-        let more = i64::try_from(shown.len()).is_ok_and(|rows| rows > page.size);
-        if more {
-            shown.pop();
-        }
-        let next_page_token =
-            shown.last().filter(|_| more).map(|last| place_token(last.order.created_at, last.order.id)).unwrap_or_default();
+        let mut shown = store::list(&self.pool, &filter, page.rows()).await.map_err(internal)?;
+        let next_page_token = page.cut(&mut shown, |last| place_token(last.order.created_at, last.order.id));
         Ok(Response::new(proto::ListOrdersResponse { orders: shown.iter().map(order).collect(), next_page_token }))
     }
 
@@ -128,7 +123,11 @@ impl OrderService for Service {
         let order_id = order_id(&request.get_ref().order_id)?;
         let ask = Ask::check(order_id, request.into_inner(), kit::fresh_id).map_err(Refusal::Invalid)?;
         // New work, unlike a cancel: a saga begins with it.
-        let answer = self.runner.admit(ask.id, order_id.to_string(), trace, Input::Refund(ask)).await.map_err(call_error)?;
+        let admit = |id| self.runner.admit(id, order_id.to_string(), trace.clone(), Input::Refund(ask.clone()));
+        let mut answer = admit(ask.id).await.map_err(call_error)?;
+        if let Some(call) = answer.say_again {
+            answer = admit(call).await.map_err(call_error)?;
+        }
         let (refund_id, amount, currency) = answer.refund.unwrap_or_default();
         let (order_id, refund_id) = (order_id.to_string(), refund_id.to_string());
         let mut response = Response::new(proto::RefundOrderResponse { order_id, refund_id, amount, currency });

@@ -162,6 +162,28 @@ pub struct Order {
     pub updated_at: OffsetDateTime,
 }
 
+/// An order of 10.00 USD with its first entry, for tests.
+#[cfg(test)]
+pub(crate) fn sample(id: Uuid, status: Status) -> Order {
+    let at = OffsetDateTime::UNIX_EPOCH;
+    Order {
+        id,
+        customer_id: "c-1".to_owned(),
+        status,
+        currency: "USD".to_owned(),
+        total: 1_000,
+        reason: String::new(),
+        refunded_amount: 0,
+        refund_pending: 0,
+        needs_attention: false,
+        idempotency_key: None,
+        request_hash: Vec::new(),
+        version: 1,
+        created_at: at,
+        updated_at: at,
+    }
+}
+
 /// A line with its price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {

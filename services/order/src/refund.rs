@@ -3,7 +3,7 @@
 use contracts::{ids, order::v1::RefundOrderRequest};
 use prost::Message;
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::{
@@ -69,7 +69,21 @@ pub(crate) struct Refund {
     pub(crate) reason: String,
     pub(crate) request_hash: Vec<u8>,
     pub(crate) created_at: OffsetDateTime,
+    /// While it is PENDING, when `OrderRefundRequested` was said last.
     pub(crate) updated_at: OffsetDateTime,
+}
+
+/// A refund that has been PENDING for so long when its caller asks again is said again: whoever was to settle it may have passed it over, as
+/// an orchestrator does that does not know refunds yet. Said too often it does no harm: a refund begins once.
+const SAY_AGAIN_MS: i64 = 60_000;
+
+impl Refund {
+    /// The id of the call that says again that it is asked for; `None` if that is not due. What was said under it is not said twice: then
+    /// the id is another one.
+    pub(crate) fn said_again_by(&self, at: OffsetDateTime) -> Option<Uuid> {
+        let is_due = self.state == State::Pending && at - self.updated_at >= Duration::milliseconds(SAY_AGAIN_MS);
+        is_due.then(|| ids::derive(self.id, &format!("again/{}", self.updated_at.unix_timestamp_nanos())))
+    }
 }
 
 /// A refund as a caller asks for it.
@@ -170,28 +184,10 @@ pub(crate) fn close(order: &Order, refund: &Refund, how: &Closing, at: OffsetDat
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::order::sample;
 
     const ORDER: Uuid = Uuid::from_u128(1);
     const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-
-    fn order(status: Status) -> Order {
-        Order {
-            id: ORDER,
-            customer_id: "c".to_owned(),
-            status,
-            currency: "USD".to_owned(),
-            total: 1_000,
-            reason: String::new(),
-            refunded_amount: 0,
-            refund_pending: 0,
-            needs_attention: false,
-            idempotency_key: None,
-            request_hash: Vec::new(),
-            version: 6,
-            created_at: AT,
-            updated_at: AT,
-        }
-    }
 
     fn request(key: &str, amount: Option<i64>) -> RefundOrderRequest {
         RefundOrderRequest { order_id: ORDER.to_string(), idempotency_key: key.to_owned(), amount, reason: "late".to_owned() }
@@ -244,7 +240,7 @@ mod tests {
     #[test]
     fn only_a_confirmed_order_is_refunded() {
         for status in Status::ALL {
-            let begun = begin(&order(status), &ask(Some(1)), AT);
+            let begun = begin(&sample(ORDER, status), &ask(Some(1)), AT);
             match status {
                 Status::Confirmed => assert!(begun.is_ok()),
                 _ => assert_eq!(begun, Err(NoRefund::NotConfirmed(status))),
@@ -254,7 +250,7 @@ mod tests {
 
     #[test]
     fn refunds_together_stay_within_the_total() {
-        let mut order = order(Status::Confirmed);
+        let mut order = sample(ORDER, Status::Confirmed);
         for amount in [400, 400] {
             order = begin(&order, &ask(Some(amount)), AT).expect("there is enough").0;
         }
@@ -271,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_refund_is_settled_or_refused_once() {
-        let (begun, refund) = begin(&order(Status::Confirmed), &ask(Some(400)), AT).expect("good");
+        let (begun, refund) = begin(&sample(ORDER, Status::Confirmed), &ask(Some(400)), AT).expect("good");
         let (settled, refunded) = close(&begun, &refund, &Closing::Settled, AT).expect("it was open");
         assert_eq!((money(&settled), &refunded.state), ((400, 0), &State::Refunded { in_all: 400 }));
         let no = Closing::Refused { reason: "REFUND_REFUSED".to_owned() };
@@ -282,6 +278,23 @@ mod tests {
         }
         for order in [&settled, &free] {
             assert_eq!(order.status, Status::Confirmed);
+        }
+    }
+
+    #[test]
+    fn a_refund_that_stays_pending_is_said_again_each_time_under_another_id() {
+        let (order, refund) = begin(&sample(ORDER, Status::Confirmed), &ask(Some(400)), AT).expect("good");
+        let due = |at: OffsetDateTime| at + Duration::milliseconds(SAY_AGAIN_MS);
+        assert_eq!(refund.said_again_by(due(AT) - Duration::microseconds(1)), None);
+        assert_eq!(refund.said_again_by(AT - Duration::HOUR), None, "a clock that was set back");
+        let first = refund.said_again_by(due(AT)).expect("it is due");
+        assert_eq!(refund.said_again_by(due(AT) + Duration::HOUR), Some(first), "whoever asks, until it is said");
+        let said = Refund { updated_at: due(AT), ..refund.clone() };
+        assert_eq!(said.said_again_by(due(AT)), None);
+        assert!(said.said_again_by(due(due(AT))).is_some_and(|second| second != first && first != refund.id));
+        for how in [Closing::Settled, Closing::Refused { reason: "no".to_owned() }] {
+            let (_, over) = close(&order, &refund, &how, AT).expect("it was open");
+            assert_eq!(over.said_again_by(due(AT) + Duration::WEEK), None, "{how:?}");
         }
     }
 

@@ -22,7 +22,18 @@ impl Book {
                 return Err(Refusal::KeyReused);
             }
             // The first answer again, whatever has become of the refund since.
-            return Ok(Decision::quiet(answer(&order, refund, true)));
+            let again = answer(&order, refund, true);
+            return Ok(match refund.said_again_by(asked.at) {
+                None => Decision::quiet(again),
+                // The ids of news come from their call, and those of this call may be said already.
+                Some(call) if call != asked.id => Decision::quiet(Answer { say_again: Some(call), ..again }),
+                Some(_) => {
+                    let news = said::refund_requested(&order, refund);
+                    let refund = Refund { updated_at: asked.at, ..refund.clone() };
+                    self.keep(refund);
+                    Decision::new(again, vec![news])
+                }
+            });
         }
         let (order, refund) = refund::begin(&order, ask, asked.at).map_err(Refusal::NoRefund)?;
         let mut detail = money::readable(refund.amount, &order.currency);
@@ -77,42 +88,36 @@ mod tests {
     use contracts::order::v1::{OrderRefunded, RefundOrderRequest};
     use messaging::{Handler, Trace};
     use prost::Message;
-    use time::OffsetDateTime;
+    use time::{Duration, OffsetDateTime};
 
     use super::*;
-    use crate::{events::Orders, order::Status};
+    use crate::{
+        events::Orders,
+        order::{Status, sample},
+    };
 
     const ORDER: Uuid = Uuid::from_u128(1);
 
     fn book(status: Status) -> Book {
-        let order = Order {
-            id: ORDER,
-            customer_id: "c".to_owned(),
-            status,
-            currency: "USD".to_owned(),
-            total: 1_000,
-            reason: String::new(),
-            refunded_amount: 0,
-            refund_pending: 0,
-            needs_attention: false,
-            idempotency_key: None,
-            request_hash: Vec::new(),
-            version: 6,
-            created_at: OffsetDateTime::UNIX_EPOCH,
-            updated_at: OffsetDateTime::UNIX_EPOCH,
-        };
-        Book { orders: [(ORDER, order)].into(), ..Book::default() }
+        Book { orders: [(ORDER, sample(ORDER, status))].into(), ..Book::default() }
     }
 
-    fn decide(book: &mut Book, id: u128, input: Input) -> Result<Decision<Answer>, Refusal> {
-        let (at, trace) = (OffsetDateTime::UNIX_EPOCH, Trace::default());
-        let asked = Envelope { id: Uuid::from_u128(id), key: String::new(), at, correlation: String::new(), trace, input };
+    fn decide_at(book: &mut Book, at: OffsetDateTime, id: Uuid, input: Input) -> Result<Decision<Answer>, Refusal> {
+        let asked = Envelope { id, key: String::new(), at, correlation: String::new(), trace: Trace::default(), input };
         Orders::new(std::sync::Arc::default(), "checkout").decide(book, &asked)
     }
 
-    fn ask(book: &mut Book, key: &str, amount: i64) -> Result<Decision<Answer>, Refusal> {
+    fn decide(book: &mut Book, id: u128, input: Input) -> Result<Decision<Answer>, Refusal> {
+        decide_at(book, OffsetDateTime::UNIX_EPOCH, Uuid::from_u128(id), input)
+    }
+
+    fn wanted(key: &str, amount: i64) -> Ask {
         let request = RefundOrderRequest { idempotency_key: key.to_owned(), amount: Some(amount), ..Default::default() };
-        let ask = Ask::check(ORDER, request, Uuid::nil).expect("good");
+        Ask::check(ORDER, request, Uuid::nil).expect("good")
+    }
+
+    fn ask(book: &mut Book, key: &str, amount: i64) -> Result<Decision<Answer>, Refusal> {
+        let ask = wanted(key, amount);
         decide(book, ask.id.as_u128(), Input::Refund(ask))
     }
 
@@ -142,6 +147,32 @@ mod tests {
         assert_eq!((again.news.len(), again.answer.replayed, id(&again)), (0, true, id(&first)));
         assert!(matches!(ask(&mut book, "k", 401), Err(Refusal::KeyReused)));
         assert_eq!((money(&book), story(&book)), ((0, 400), vec!["OrderRefundRequested"]));
+    }
+
+    #[test]
+    fn a_refund_that_was_passed_over_is_said_again_once_in_a_while() {
+        let mut book = book(Status::Confirmed);
+        let first = ask(&mut book, "k", 400).expect("there is enough");
+        let (order, late) = (book.orders.clone(), OffsetDateTime::UNIX_EPOCH + Duration::HOUR);
+        let (asks, own) = (wanted("k", 400), id(&first));
+        let found = decide_at(&mut book, late, own, Input::Refund(asks.clone())).expect("said again");
+        assert_eq!((found.news.len(), found.answer.replayed), (0, true), "not under the id that the first news are of");
+        let call = found.answer.say_again.expect("it is due");
+        assert_ne!(call, own);
+
+        let said = decide_at(&mut book, late, call, Input::Refund(asks.clone())).expect("said again");
+        assert_eq!((said.news, said.answer.replayed, said.answer.say_again), (first.news, true, None), "word for word");
+        // Another caller found it due as well, or the call is repeated after a commit in doubt; the caller asks once more at once.
+        for call in [call, own] {
+            let again = decide_at(&mut book, late, call, Input::Refund(asks.clone())).expect("said again");
+            assert_eq!((again.news.len(), again.answer.say_again), (0, None));
+        }
+        assert!(matches!(decide_at(&mut book, late, call, Input::Refund(wanted("k", 401))), Err(Refusal::KeyReused)));
+        assert_eq!((&book.orders, story(&book)), (&order, vec!["OrderRefundRequested"]), "nothing new has happened to the order");
+
+        close(&mut book, 10, own, Closing::Settled).expect("it was open");
+        let over = decide_at(&mut book, late + Duration::HOUR, own, Input::Refund(asks)).expect("said again");
+        assert_eq!((over.news.len(), over.answer.say_again), (0, None));
     }
 
     #[test]

@@ -38,6 +38,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     epoch: u64,
+    /// It was made before: perhaps its key is one that is never answered.
+    again: bool,
 }
 
 /// Outcomes of a part of the window.
@@ -97,11 +99,20 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn begin(&mut self) -> Ticket {
+    /// Calls that try now; `None` unless some may.
+    pub(crate) fn trying(&self) -> Option<u32> {
+        match self.state {
+            State::HalfOpen { under_way, .. } => Some(under_way),
+            State::Closed | State::Open { .. } => None,
+        }
+    }
+
+    /// A call begins, for the first time or again.
+    pub(crate) fn begin(&mut self, again: bool) -> Ticket {
         if let State::HalfOpen { under_way, .. } = &mut self.state {
             *under_way += 1;
         }
-        Ticket { epoch: self.epoch }
+        Ticket { epoch: self.epoch, again }
     }
 
     /// A call has ended: the provider answered, or not.
@@ -123,6 +134,10 @@ impl Breaker {
                     self.open_ms = self.limits.open_first_ms;
                     self.change(State::Closed);
                 }
+            }
+            // It says something of its key, not of a provider that answers others.
+            State::HalfOpen { under_way, answered: so_far } if ticket.again && *so_far > 0 => {
+                *under_way = under_way.saturating_sub(1);
             }
             State::HalfOpen { .. } => self.open(now_ms),
             State::Open { .. } => {}
@@ -178,7 +193,7 @@ mod tests {
 
     fn outcomes(breaker: &mut Breaker, answered: &[bool], now_ms: u64) {
         for answered in answered {
-            let ticket = breaker.begin();
+            let ticket = breaker.begin(false);
             breaker.end(ticket, *answered, now_ms);
         }
     }
@@ -219,7 +234,7 @@ mod tests {
     fn a_few_calls_try_and_close_it_when_they_are_answered() {
         let mut breaker = opened();
         assert_eq!((breaker.room(500), breaker.stand()), (2, Stand::HalfOpen));
-        let (one, two) = (breaker.begin(), breaker.begin());
+        let (one, two) = (breaker.begin(false), breaker.begin(false));
         assert_eq!(breaker.room(501), 0, "no more than these");
         breaker.end(one, true, 502);
         assert_eq!((breaker.room(502), breaker.stand()), (1, Stand::HalfOpen));
@@ -233,7 +248,7 @@ mod tests {
         let mut now_ms = 500;
         for pause_ms in [1_000, 1_500, 1_500] {
             assert_eq!(breaker.room(now_ms), 2);
-            let (one, two) = (breaker.begin(), breaker.begin());
+            let (one, two) = (breaker.begin(false), breaker.begin(false));
             breaker.end(one, false, now_ms);
             breaker.end(two, true, now_ms);
             assert_eq!((breaker.stand(), breaker.tries_at_ms()), (Stand::Open, Some(now_ms + pause_ms)));
@@ -242,9 +257,38 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_never_answered_does_not_hold_it_open_where_others_are_answered() {
+        let mut breaker = opened();
+        assert_eq!((breaker.trying(), breaker.room(500), breaker.trying()), (None, 2, Some(0)));
+        let (first, sick) = (breaker.begin(false), breaker.begin(true));
+        assert_eq!(breaker.trying(), Some(2));
+        breaker.end(first, true, 501);
+        breaker.end(sick, false, 502);
+        assert_eq!((breaker.stand(), breaker.room(502)), (Stand::HalfOpen, 2), "it says nothing of the others");
+        let sick = breaker.begin(true);
+        breaker.end(sick, false, 503);
+        let first = breaker.begin(false);
+        breaker.end(first, true, 504);
+        assert_eq!((breaker.stand(), breaker.trying()), (Stand::Closed, None));
+
+        let mut breaker = opened();
+        assert_eq!(breaker.room(500), 2);
+        let alone = breaker.begin(true);
+        breaker.end(alone, false, 501);
+        assert_eq!(breaker.stand(), Stand::Open, "nobody was answered");
+
+        let mut breaker = opened();
+        assert_eq!(breaker.room(500), 2);
+        let (one, two) = (breaker.begin(true), breaker.begin(false));
+        breaker.end(one, true, 501);
+        breaker.end(two, false, 502);
+        assert_eq!(breaker.stand(), Stand::Open, "a first call speaks for all of them");
+    }
+
+    #[test]
     fn a_call_of_before_says_nothing_about_now() {
         let mut breaker = Breaker::new(LIMITS);
-        let old = breaker.begin();
+        let old = breaker.begin(false);
         outcomes(&mut breaker, &[false; 20], 0);
         assert_eq!(breaker.room(500), 2);
         breaker.end(old, false, 501);

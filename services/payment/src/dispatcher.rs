@@ -3,8 +3,8 @@
 //! The rows of `provider_calls` are the queue. They are written with the intent, already leased to this dispatcher and handed to it
 //! after the commit, so a new charge waits for no poll. A crash, an unknown outcome and a full hand-over all end the same way: the
 //! row is due again, and a sweep takes it. A row is marked as sent before its call leaves, so what was never sent can still be
-//! withdrawn; a call that may have left before begins by asking what became of its key, and only then sends the same key again. A call that
-//! is withdrawn is only asked about.
+//! withdrawn; a call that may have left before, here or in a history that a restore has lost, begins by asking what became of its key, and
+//! only then sends the same key again. A call that is withdrawn is only asked about.
 //! An outcome that cannot be saved is nobody's but its own: its call is set aside for a person, and not taken again. So is a call that
 //! the provider does not know and has had time to forget. While the provider fails, a breaker holds all calls back but a few that try,
 //! and what is tried again is bounded by a budget.
@@ -87,8 +87,8 @@ struct Ended {
 enum Next {
     /// Nothing: it is answered, or the end of its lease brings it again.
     Over,
-    /// It is looked at again after a pause.
-    AgainMs(u64),
+    /// It is looked at again after a pause; whether a person was told by then.
+    Again { delay_ms: u64, unknown_said: bool },
     /// A person must look.
     SetAside,
 }
@@ -137,27 +137,49 @@ impl<P: Provider> Dispatcher<P> {
     /// Puts off what is unknown, then takes as many calls as there is room for and starts them.
     async fn turn(&mut self) -> sqlx::Result<()> {
         self.put_off().await?;
-        let now = Instant::now();
-        if now >= self.sweep_at {
-            // At most half, rounded up: neither what is left over nor what is new starves the other.
-            let rows_max = self.room().div_ceil(2);
-            if rows_max > 0 {
-                let retries_max = self.retries.room(self.gate.now_ms()).min(rows_max);
-                let (rows, retries) = (i64::try_from(rows_max).unwrap_or(1), i64::try_from(retries_max).unwrap_or(0));
-                // While somebody holds an old snapshot, the index is full of calls that are long over: most sweeps look a second back.
-                let whole = now >= self.whole_sweep_at;
-                let back_ms = if whole { WHOLE_SWEEP_MS } else { SWEEP_BACK_MS };
-                let due = store::claim_due(&self.pool, rows, retries, self.limits.lease_ms, back_ms).await?;
-                if !due.is_empty() {
-                    self.whole_sweep_at = now;
-                } else if whole && retries > 0 {
-                    self.whole_sweep_at = now + WHOLE_SWEEP_EVERY;
-                }
-                // A full hand: there may be more.
-                self.sweep_at = if due.len() == rows_max { now } else { now + Duration::from_millis(self.limits.sweep_ms) };
-                self.begin_all(due);
-            }
+        // Calls that were never made try the provider first: a key that is never answered would speak for all the others.
+        if self.gate.trying().is_some() {
+            self.take_handed().await?;
+            self.sweep().await
+        } else {
+            self.sweep().await?;
+            self.take_handed().await
         }
+    }
+
+    async fn sweep(&mut self) -> sqlx::Result<()> {
+        let now = Instant::now();
+        // At most half, rounded up: neither what is left over nor what is new starves the other.
+        let rows_max = self.room().div_ceil(2);
+        if now < self.sweep_at || rows_max == 0 {
+            return Ok(());
+        }
+        let (lease_ms, trying) = (self.limits.lease_ms, self.gate.trying());
+        let retries_max = self.retries.room(self.gate.now_ms()).min(rows_max);
+        let (rows, retries) = (i64::try_from(rows_max).unwrap_or(1), i64::try_from(retries_max).unwrap_or(0));
+        // While somebody holds an old snapshot, the index is full of calls that are long over: most sweeps look a second back.
+        let whole = now >= self.whole_sweep_at;
+        let back_ms = if whole { WHOLE_SWEEP_MS } else { SWEEP_BACK_MS };
+        let mut due = Vec::new();
+        if trying.is_some() {
+            due = store::claim_due(&self.pool, rows, 0, lease_ms, back_ms).await?;
+        }
+        let retried = due.is_empty() && trying.is_none_or(|under_way| under_way == 0);
+        if retried {
+            due = store::claim_due(&self.pool, rows, retries, lease_ms, back_ms).await?;
+        }
+        if !due.is_empty() {
+            self.whole_sweep_at = now;
+        } else if whole && retried && retries > 0 {
+            self.whole_sweep_at = now + WHOLE_SWEEP_EVERY;
+        }
+        // A full hand: there may be more.
+        self.sweep_at = if due.len() == rows_max { now } else { now + Duration::from_millis(self.limits.sweep_ms) };
+        self.begin_all(due);
+        Ok(())
+    }
+
+    async fn take_handed(&mut self) -> sqlx::Result<()> {
         let room = self.room();
         while self.waiting.len() < room
             && let Ok(key) = self.handed.try_recv()
@@ -215,29 +237,30 @@ impl<P: Provider> Dispatcher<P> {
                 continue;
             }
             let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else { continue };
-            match call.attempts {
-                ..=1 => self.retries.sent_first(1),
-                _ => {
-                    self.retries.sent_again(1);
-                    PROVIDER_CALLS_RETRIED.add(1);
-                }
+            let again = call.attempts > 1;
+            if again {
+                self.retries.sent_again(1);
+                PROVIDER_CALLS_RETRIED.add(1);
+            } else {
+                self.retries.sent_first(1);
             }
             self.in_work.insert(call.id);
             let (provider, runner, freed, limits) =
                 (Arc::clone(&self.provider), self.runner.clone(), Arc::clone(&self.freed), self.limits);
-            let (gate, ticket) = (Arc::clone(&self.gate), self.gate.begin());
+            let (gate, ticket) = (Arc::clone(&self.gate), self.gate.begin(again));
             self.work.spawn(async move {
                 // A panic of the provider's client says nothing about the money.
                 let outcome = AssertUnwindSafe(call::make(&*provider, &call, &limits))
                     .catch_unwind()
                     .await
-                    .unwrap_or_else(|_| Outcome::Unknown("the provider's client panicked".to_owned()));
-                gate.end(ticket, !matches!(outcome, Outcome::Unknown(_)));
+                    .unwrap_or_else(|_| Outcome::Unknown { reason: "the provider's client panicked".to_owned(), answered: false });
+                gate.end(ticket, outcome.is_answered());
                 drop(permit);
                 freed.notify_one();
                 // A task that ended without a word would keep its id in `in_work`, and nobody would look at the call again.
                 let next = AssertUnwindSafe(report(&runner, &call, outcome, &limits)).catch_unwind().await;
-                let next = next.unwrap_or_else(|_| Next::AgainMs(limits.backoff_ms(call.attempts)));
+                let delay_ms = limits.backoff_ms(call.attempts);
+                let next = next.unwrap_or(Next::Again { delay_ms, unknown_said: call.unknown_said });
                 Ended { key: call.key, call_id: call.id, attempts: call.attempts, next }
             });
         }
@@ -249,9 +272,9 @@ impl<P: Provider> Dispatcher<P> {
                 self.in_work.remove(&call_id);
                 match next {
                     Next::Over => {}
-                    Next::AgainMs(again_ms) => {
-                        let delay_ms = i64::try_from(again_ms).unwrap_or(i64::MAX);
-                        self.postponed.push(Postponed { key, call_id, attempts, delay_ms });
+                    Next::Again { delay_ms, unknown_said } => {
+                        let delay_ms = i64::try_from(delay_ms).unwrap_or(i64::MAX);
+                        self.postponed.push(Postponed { key, call_id, attempts, delay_ms, unknown_said });
                     }
                     Next::SetAside => self.set_aside.push(SetAside { key, call_id, attempts }),
                 }
@@ -295,24 +318,17 @@ impl<P: Provider> Dispatcher<P> {
 /// Brings an outcome to the runner, and says what becomes of the call.
 async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits: &Limits) -> Next {
     let made = Made { kind: call.kind, key: call.key, amount: call.amount, currency: call.currency.clone() };
-    let (input, name) = match outcome {
-        Outcome::Known(known) => (payment::Input::Answered { call: made, known }, "outcome"),
-        Outcome::Forgotten => {
-            let (order_id, key, kind) = (call.order_id, call.key, call.kind.name());
-            tracing::warn!(r#type = "PAYMENT_UNKNOWN", orderId = %order_id, %key, kind, "nobody knows what became of a call");
-            (payment::Input::Unknown { call: made }, "unknown")
+    let told = match outcome {
+        Outcome::Known(known) => tell(runner, call, "outcome", payment::Input::Answered { call: made, known }).await,
+        Outcome::Forgotten => tell(runner, call, "unknown", payment::Input::Unknown { call: made }).await,
+        Outcome::Overdue { reason } => {
+            // Once; if it is not saved, with the next try.
+            let said = call.unknown_said || tell(runner, call, "overdue", payment::Input::Overdue { call: made }).await.is_some();
+            return again(call, limits, &reason, said);
         }
-        Outcome::Unknown(reason) => {
-            PROVIDER_CALLS_UNKNOWN.add(1);
-            let again_ms = limits.backoff_ms(call.attempts);
-            let (payment_id, kind, attempts) = (call.payment_id, call.kind.name(), call.attempts);
-            tracing::warn!(%payment_id, kind, attempts, reason, again_ms, "provider outcome unknown");
-            return Next::AgainMs(again_ms);
-        }
+        Outcome::Unknown { reason, .. } => return again(call, limits, &reason, call.unknown_said),
     };
-    let input = Input::Change { order_id: call.order_id, input };
-    let (id, key) = (ids::derive(call.id, name), call.order_id.to_string());
-    match runner.tell(id, key, call.correlation.clone(), call.trace.clone(), input).await {
+    match told {
         Some(()) => Next::Over,
         // Stopping: the end of its lease brings the call again.
         None if runner.is_closed() => Next::Over,
@@ -326,4 +342,24 @@ async fn report(runner: &Runner<Payments>, call: &Call, outcome: Outcome, limits
             Next::SetAside
         }
     }
+}
+
+/// `None` if it is not saved.
+async fn tell(runner: &Runner<Payments>, call: &Call, name: &str, input: payment::Input) -> Option<()> {
+    if matches!(input, payment::Input::Unknown { .. } | payment::Input::Overdue { .. }) {
+        let (order_id, key, kind) = (call.order_id, call.key, call.kind.name());
+        tracing::warn!(r#type = "PAYMENT_UNKNOWN", orderId = %order_id, %key, kind, "nobody knows what became of a call");
+    }
+    // What it leads to may have been done as long ago as the call.
+    let input = Input::Change { order_id: call.order_id, input, asked_at: call.asked_at };
+    let (id, key) = (ids::derive(call.id, name), call.order_id.to_string());
+    runner.tell(id, key, call.correlation.clone(), call.trace.clone(), input).await
+}
+
+fn again(call: &Call, limits: &Limits, reason: &str, unknown_said: bool) -> Next {
+    PROVIDER_CALLS_UNKNOWN.add(1);
+    let delay_ms = limits.backoff_ms(call.attempts);
+    let (payment_id, kind, attempts) = (call.payment_id, call.kind.name(), call.attempts);
+    tracing::warn!(%payment_id, kind, attempts, reason, again_ms = delay_ms, "provider outcome unknown");
+    Next::Again { delay_ms, unknown_said }
 }

@@ -2,6 +2,8 @@
 
 mod commands;
 mod news;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -28,6 +30,8 @@ pub(crate) enum Input {
     Change {
         order_id: Uuid,
         input: payment::Input,
+        /// When the command was said, however late it is heard; of what became of a call, what the call has.
+        asked_at: OffsetDateTime,
     },
     /// A command whose field is not what it must be.
     Unreadable(&'static str),
@@ -82,11 +86,11 @@ impl Handler for Payments {
     type State = Book;
 
     fn hear(&self, record: &Record) -> Heard<Input> {
-        kit::hear(record, commands::heard)
+        kit::hear(record, |message| commands::heard(message, record.at))
     }
 
     fn refuse(&self, record: &Record) -> Option<Input> {
-        kit::refuse(record, commands::given_up)
+        kit::refuse(record, |message| commands::given_up(message, record.at))
     }
 
     async fn load(&self, db: &mut PgConnection, batch: &[&Envelope<Input>]) -> sqlx::Result<Book> {
@@ -94,7 +98,7 @@ impl Handler for Payments {
         let mut asked: BTreeMap<Uuid, bool> = BTreeMap::new();
         let mut refund_ids = BTreeSet::new();
         for envelope in batch {
-            if let Input::Change { order_id, input } = &envelope.input {
+            if let Input::Change { order_id, input, .. } = &envelope.input {
                 *asked.entry(*order_id).or_default() |= matches!(input, payment::Input::Undo { .. });
                 refund_ids.extend(input.refund_id());
             }
@@ -128,8 +132,8 @@ impl Handler for Payments {
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<()>, Refusal> {
-        let (order_id, input) = match &asked.input {
-            Input::Change { order_id, input } => (*order_id, input),
+        let (order_id, input, asked_at) = match &asked.input {
+            Input::Change { order_id, input, asked_at } => (*order_id, input, *asked_at),
             Input::Unreadable(field) => return Err(Refusal::Unreadable(field)),
         };
         let opening = Opening { order_id, provider: self.provider, at: asked.at };
@@ -145,7 +149,7 @@ impl Handler for Payments {
         for effect in step.effects {
             match effect {
                 Effect::Say(answer) => said.push(news::of(order_id, answer)),
-                other => book.note(order_id, other, asked),
+                other => book.note(order_id, other, asked, asked_at),
             }
         }
         Ok(Decision::new((), said))
@@ -194,9 +198,9 @@ impl Book {
         }
     }
 
-    fn note(&mut self, order_id: Uuid, effect: Effect, asked: &Envelope<Input>) {
+    fn note(&mut self, order_id: Uuid, effect: Effect, asked: &Envelope<Input>, asked_at: OffsetDateTime) {
         match effect {
-            Effect::Call(call) => self.open_call(order_id, call, asked),
+            Effect::Call(call) => self.open_call(order_id, call, asked, asked_at),
             Effect::EndCall { key } => {
                 // A call of this very batch is not stored yet: it is simply forgotten.
                 if self.calls.remove(&key).is_none() {
@@ -218,7 +222,7 @@ impl Book {
         }
     }
 
-    fn open_call(&mut self, order_id: Uuid, call: Call, asked: &Envelope<Input>) {
+    fn open_call(&mut self, order_id: Uuid, call: Call, asked: &Envelope<Input>, asked_at: OffsetDateTime) {
         let Some(page) = self.pages.get(&order_id) else { return };
         let new = NewCall {
             payment_id: page.payment.id,
@@ -230,6 +234,7 @@ impl Book {
             token: call.token,
             amount: call.amount,
             currency: page.payment.currency.clone(),
+            asked_at,
             withdrawn: false,
             correlation: asked.correlation.clone(),
             trace: asked.trace.clone(),

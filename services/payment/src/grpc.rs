@@ -60,7 +60,7 @@ impl<P: Provider> PaymentService for Service<P> {
         let attention = calls::needing_attention(&self.pool, &[order_id]).await.map_err(kit::grpc::internal)?;
         let payment = proto::Payment {
             refunds: refunds.into_iter().map(Into::into).collect(),
-            needs_attention: !attention.is_empty(),
+            needs_attention: payment.needs_attention() || !attention.is_empty(),
             ..payment.into()
         };
         Ok(Response::new(GetPaymentResponse { payment: Some(payment) }))
@@ -70,13 +70,12 @@ impl<P: Provider> PaymentService for Service<P> {
         let asked = request.into_inner();
         let page = kit::grpc::page(asked.page_size, &asked.page_token)?;
         let (at, id) = kit::grpc::place(&page)?;
-        // One more than the page tells whether there is another.
-        let mut payments = store::payments_before(&self.pool, at, id, page.size + 1).await.map_err(kit::grpc::internal)?;
-        let next_page_token = cut(&mut payments, page.size, |last| (last.created_at, last.id));
+        let mut payments = store::payments_before(&self.pool, at, id, page.rows()).await.map_err(kit::grpc::internal)?;
+        let next_page_token = page.cut(&mut payments, |last| kit::grpc::place_token(last.created_at, last.id));
         let order_ids: Vec<Uuid> = payments.iter().map(|payment| payment.order_id).collect();
         let attention = calls::needing_attention(&self.pool, &order_ids).await.map_err(kit::grpc::internal)?;
         let shown = payments.into_iter().map(|payment| {
-            let needs_attention = attention.contains(&payment.order_id);
+            let needs_attention = payment.needs_attention() || attention.contains(&payment.order_id);
             proto::Payment { needs_attention, ..payment.into() }
         });
         Ok(Response::new(ListPaymentsResponse { payments: shown.collect(), next_page_token }))
@@ -89,9 +88,9 @@ impl<P: Provider> PaymentService for Service<P> {
             None => (OffsetDateTime::UNIX_EPOCH, Uuid::nil()),
             Some(_) => kit::grpc::place(&page)?,
         };
-        let open = calls::open_calls(&self.pool, after, asked.needs_attention, page.size + 1).await;
+        let open = calls::open_calls(&self.pool, after, asked.needs_attention, page.rows()).await;
         let mut open = open.map_err(kit::grpc::internal)?;
-        let next_page_token = cut(&mut open, page.size, |last| (last.place, last.key));
+        let next_page_token = page.cut(&mut open, |last| kit::grpc::place_token(last.place, last.key));
         Ok(Response::new(ListProviderCallsResponse { calls: open.into_iter().map(Into::into).collect(), next_page_token }))
     }
 
@@ -146,16 +145,5 @@ impl<P: Provider> PaymentService for Service<P> {
             Err(Refused::Malformed { field, problem }) => Err(kit::grpc::invalid(field, problem, "MALFORMED_WEBHOOK")),
             Err(Refused::Database(error)) => Err(kit::grpc::internal(error)),
         }
-    }
-}
-
-/// Cuts a list that was read one row too far to its page; the token of the next page, if there is one.
-fn cut<T>(rows: &mut Vec<T>, size: i64, place: impl Fn(&T) -> (OffsetDateTime, Uuid)) -> String {
-    let size = usize::try_from(size).unwrap_or_default();
-    let more = rows.len() > size;
-    rows.truncate(size);
-    match rows.last().map(place) {
-        Some((at, id)) if more => kit::grpc::place_token(at, id),
-        _ => String::new(),
     }
 }

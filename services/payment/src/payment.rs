@@ -30,6 +30,10 @@ pub const VOIDED: &str = "VOIDED";
 /// Why a capture is refused where nothing is set aside.
 pub const NOT_AUTHORIZED: &str = "NOT_AUTHORIZED";
 
+/// What the keys of an undo are derived by.
+const VOID: &str = "void";
+const REFUND: &str = "undo";
+
 /// All amounts are minor units of `currency`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Payment {
@@ -46,6 +50,11 @@ pub struct Payment {
     pub undo_command_id: Option<Uuid>,
     /// The undo of the capture alone: the latest that asked.
     pub uncapture_command_id: Option<Uuid>,
+    /// Undos that came before the latest. Each has had its try: heard again, it has no other.
+    pub earlier_undos: Vec<Uuid>,
+    /// The key of the undo that was asked for last, where the provider refused one before: of the void, and once money is taken of the
+    /// refund.
+    pub undo_key: Option<Uuid>,
     pub state: State,
     pub provider: String,
     /// Empty where an undo came before its charge: nobody has named a sum.
@@ -55,6 +64,8 @@ pub struct Payment {
     pub refunded: i64,
     /// Reserved by the refunds in flight, so that no two of them share the same money.
     pub refund_pending: i64,
+    /// Refunds in flight of which PaymentUnknown was said.
+    pub refunds_unknown: i32,
     pub auth_code: String,
     /// Why the charge or the authorization was answered with PaymentFailed; empty if it was not.
     pub decline_reason: String,
@@ -71,10 +82,10 @@ pub struct Payment {
 
 impl Payment {
     /// The refund of what remains, asked for by an undo. Also the provider's key of it: however often it is asked for, it is paid
-    /// once.
+    /// once. What the provider has refused is another refund when it is asked for again.
     #[must_use]
     pub fn refund_id(&self) -> Uuid {
-        ids::derive(self.id, "undo")
+        self.undo_key.filter(|_| self.captured > 0).unwrap_or_else(|| ids::derive(self.id, REFUND))
     }
 
     /// The provider's key of the capture.
@@ -83,10 +94,23 @@ impl Payment {
         ids::derive(self.id, "capture")
     }
 
-    /// The provider's key of giving free what is set aside.
+    /// The provider's key of giving free what is set aside: of the latest try.
     #[must_use]
     pub fn void_key(&self) -> Uuid {
-        ids::derive(self.id, "void")
+        self.undo_key.filter(|_| self.captured == 0).unwrap_or_else(|| ids::derive(self.id, VOID))
+    }
+
+    /// Whether it is the key of any try to give free what is set aside.
+    #[must_use]
+    pub fn was_void_key(&self, key: Uuid) -> bool {
+        let mut causes = [Some(self.id), self.undo_command_id].into_iter().flatten().chain(self.earlier_undos.iter().copied());
+        causes.any(|cause| ids::derive(cause, VOID) == key)
+    }
+
+    /// The provider refuses to give back what is to go back. Where no saga asked for it, or asks any more, nobody else says so.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        !self.refund_reason.is_empty()
     }
 
     /// Key of the call whose outcome the state waits for. Refunds have keys of their own.
@@ -187,6 +211,10 @@ pub enum Input {
     Unknown {
         call: Made,
     },
+    /// Nobody has known for so long that a person must; the provider is asked all the same.
+    Overdue {
+        call: Made,
+    },
 }
 
 impl Input {
@@ -195,7 +223,9 @@ impl Input {
     pub fn refund_id(&self) -> Option<Uuid> {
         match self {
             Self::Refund { refund_id, .. } | Self::RefuseRefund { refund_id, .. } => Some(*refund_id),
-            Self::Answered { call, .. } | Self::Unknown { call } => (call.kind == Kind::Refund).then_some(call.key),
+            Self::Answered { call, .. } | Self::Unknown { call } | Self::Overdue { call } => {
+                (call.kind == Kind::Refund).then_some(call.key)
+            }
             _ => None,
         }
     }
@@ -243,6 +273,7 @@ pub fn step(opening: &Opening<'_>, payment: Option<&Payment>, refund: Option<&Re
         Input::RefuseUndo { command_id, undoes } => next.refuse_undo(*command_id, *undoes),
         Input::Answered { call, known } => next.answered(call, known, refund)?,
         Input::Unknown { call } => next.unknown(call, refund),
+        Input::Overdue { call } => next.overdue(call, refund),
     }
     Ok(Step { payment: Some(next.payment), effects: next.effects })
 }
@@ -267,7 +298,7 @@ fn begin(opening: &Opening<'_>, input: &Input) -> Result<Step, Undecided> {
         Input::RefuseCapture { command_id } => Ok(given_up::capture(*command_id)),
         Input::RefuseRefund { command_id, refund_id, .. } => Ok(given_up::refund(*command_id, *refund_id)),
         Input::RefuseUndo { command_id, undoes } => Ok(given_up::undo(*command_id, *undoes)),
-        Input::Answered { .. } | Input::Unknown { .. } => Err(Undecided::NoPayment),
+        Input::Answered { .. } | Input::Unknown { .. } | Input::Overdue { .. } => Err(Undecided::NoPayment),
     }
 }
 
@@ -310,6 +341,8 @@ fn blank(opening: &Opening<'_>, id: Uuid, command_id: Uuid, state: State) -> Pay
         capture_command_id: None,
         undo_command_id: None,
         uncapture_command_id: None,
+        earlier_undos: Vec::new(),
+        undo_key: None,
         state,
         provider: opening.provider.to_owned(),
         currency: String::new(),
@@ -317,6 +350,7 @@ fn blank(opening: &Opening<'_>, id: Uuid, command_id: Uuid, state: State) -> Pay
         captured: 0,
         refunded: 0,
         refund_pending: 0,
+        refunds_unknown: 0,
         auth_code: String::new(),
         decline_reason: String::new(),
         capture_reason: String::new(),

@@ -192,8 +192,14 @@ impl Books {
             StatementKind::Capture | StatementKind::Void => entry.of.as_ref()?.parse().ok()?,
             _ => key,
         };
-        let payment = self.payments.iter().find(|payment| payment.id == id).filter(|payment| key == key_of(payment, entry.kind))?;
-        Some((payment.order_id, ours_of_payment(payment, entry.kind)))
+        let payment = self.payments.iter().find(|payment| payment.id == id)?;
+        let ours = match entry.kind {
+            kind if key == key_of(payment, kind) => ours_of_payment(payment, kind),
+            // Refused, and asked again under another key.
+            StatementKind::Void if payment.was_void_key(key) => Ours::Never,
+            _ => return None,
+        };
+        Some((payment.order_id, ours))
     }
 }
 

@@ -6,10 +6,20 @@ use uuid::Uuid;
 
 use crate::payment::{Payment, Refund, RefundState, State};
 
-macro_rules! payment_columns {
+#[cfg(test)]
+mod tests;
+
+macro_rules! plain_columns {
     () => {
         "id, order_id, command_id, undo_command_id, state, provider, currency, amount, captured, refunded, refund_pending, auth_code, \
-         decline_reason, refund_reason, created_at, two_step, capture_command_id, uncapture_command_id, capture_reason, unknown_said"
+         decline_reason, refund_reason, created_at, two_step, capture_command_id, uncapture_command_id, capture_reason, unknown_said, \
+         undo_key, refunds_unknown"
+    };
+}
+
+macro_rules! payment_columns {
+    () => {
+        concat!(plain_columns!(), ", earlier_undos")
     };
 }
 
@@ -18,9 +28,15 @@ macro_rules! payment_rows {
         concat!(
             "insert into payments (",
             payment_columns!(),
-            ") select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::bigint[], \
-             $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::timestamptz[], $16::boolean[], \
-             $17::uuid[], $18::uuid[], $19::text[], $20::boolean[])"
+            ") select ",
+            plain_columns!(),
+            // An array of arrays would come out flat.
+            ", string_to_array(earlier_undos, ' ')::uuid[] from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], \
+             $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], \
+             $15::timestamptz[], $16::boolean[], $17::uuid[], $18::uuid[], $19::text[], $20::boolean[], $21::uuid[], $22::int[], \
+             $23::text[]) as p(",
+            payment_columns!(),
+            ")"
         )
     };
 }
@@ -50,6 +66,9 @@ impl FromRow<'_, PgRow> for Payment {
             uncapture_command_id: row.try_get("uncapture_command_id")?,
             capture_reason: row.try_get("capture_reason")?,
             unknown_said: row.try_get("unknown_said")?,
+            undo_key: row.try_get("undo_key")?,
+            refunds_unknown: row.try_get("refunds_unknown")?,
+            earlier_undos: row.try_get::<Option<Vec<Uuid>>, _>("earlier_undos")?.unwrap_or_default(),
             sent: true,
         })
     }
@@ -101,7 +120,8 @@ pub(crate) async fn update_payments(db: &mut PgConnection, payments: &[Payment])
          refunded = excluded.refunded, refund_pending = excluded.refund_pending, auth_code = excluded.auth_code, \
          decline_reason = excluded.decline_reason, refund_reason = excluded.refund_reason, two_step = excluded.two_step, \
          capture_command_id = excluded.capture_command_id, uncapture_command_id = excluded.uncapture_command_id, \
-         capture_reason = excluded.capture_reason, unknown_said = excluded.unknown_said"
+         capture_reason = excluded.capture_reason, unknown_said = excluded.unknown_said, undo_key = excluded.undo_key, \
+         refunds_unknown = excluded.refunds_unknown, earlier_undos = excluded.earlier_undos"
     );
     write_payments(db, SQL, payments).await
 }
@@ -131,9 +151,18 @@ async fn write_payments(db: &mut PgConnection, sql: &'static str, payments: &[Pa
         .bind(column(payments, |p| p.uncapture_command_id))
         .bind(column(payments, |p| p.capture_reason.as_str()))
         .bind(column(payments, |p| p.unknown_said))
+        .bind(column(payments, |p| p.undo_key))
+        .bind(column(payments, |p| p.refunds_unknown))
+        .bind(column(payments, |p| listed(&p.earlier_undos)))
         .execute(db)
         .await?;
     Ok(())
+}
+
+/// Ids with spaces between them; `None` where there are none.
+fn listed(ids: &[Uuid]) -> Option<String> {
+    let texts: Vec<String> = ids.iter().map(Uuid::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(" "))
 }
 
 /// A refund, with when it was asked for.
@@ -190,6 +219,8 @@ pub(crate) async fn refunds_of(db: &PgPool, payment_id: Uuid, rows_max: i64) -> 
     .await
 }
 
+/// A row is known by its id and its payment: one of another payment is a unique violation, and loaded again it is seen. A refund that is over
+/// makes way for the one that follows it, which is written behind it.
 pub(crate) async fn put_refunds(db: &mut PgConnection, refunds: &[(Refund, OffsetDateTime)]) -> sqlx::Result<()> {
     if refunds.is_empty() {
         return Ok(());
@@ -200,7 +231,8 @@ pub(crate) async fn put_refunds(db: &mut PgConnection, refunds: &[(Refund, Offse
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::boolean[],
                  $9::timestamptz[])
              as r(id, payment_id, command_id, amount, currency, state, reason, unknown_said, at)
-         on conflict (id) do update set command_id = excluded.command_id, amount = excluded.amount, state = excluded.state,
+         order by state = 'IN_FLIGHT', id
+         on conflict (id, payment_id) do update set command_id = excluded.command_id, amount = excluded.amount, state = excluded.state,
              reason = excluded.reason, unknown_said = excluded.unknown_said, changed_at = excluded.changed_at",
     )
     .bind(column(refunds, |(r, _)| r.id))

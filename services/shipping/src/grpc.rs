@@ -56,20 +56,10 @@ impl ShippingService for Door {
     async fn list_shipments(&self, request: Request<ListShipmentsRequest>) -> Reply<ListShipmentsResponse> {
         let ListShipmentsRequest { page_size, page_token } = request.into_inner();
         let page = kit::grpc::page(page_size, &page_token)?;
-        let before = match &page.after {
-            Some(no) => {
-                no.parse::<i64>().map_err(|_| kit::grpc::invalid("page_token", "is not a token of this list", "BAD_PAGE_TOKEN"))?
-            }
-            None => i64::MAX,
-        };
-        // One more than is shown tells whether there is another page.
-        let seen = store::list(&self.pool, before, page.size + 1).await.map_err(kit::grpc::internal)?;
-        let shown = usize::try_from(page.size).unwrap_or(usize::MAX);
-        let next_page_token = match seen.len() > shown {
-            true => seen.get(shown - 1).map(|last| kit::grpc::page_token(&last.no.to_string())).unwrap_or_default(),
-            false => String::new(),
-        };
-        let shipments = seen.into_iter().take(shown).map(Shipment::from).collect();
+        let before = kit::grpc::number(&page)?.unwrap_or(i64::MAX);
+        let mut seen = store::list(&self.pool, before, page.rows()).await.map_err(kit::grpc::internal)?;
+        let next_page_token = page.cut(&mut seen, |last| kit::grpc::number_token(last.no));
+        let shipments = seen.into_iter().map(Shipment::from).collect();
         Ok(Response::new(ListShipmentsResponse { shipments, next_page_token }))
     }
 

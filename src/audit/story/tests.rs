@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::audit::found::Invariant;
 
@@ -43,14 +45,7 @@ fn reservation(state: &str) -> Reservation {
 }
 
 fn saga(state: &str, progress: &str) -> Saga {
-    Saga {
-        order_id: ID,
-        definition: "checkout".into(),
-        definition_version: 1,
-        state: state.into(),
-        progress: progress.into(),
-        is_skipped: false,
-    }
+    Saga { order_id: ID, definition: "checkout".into(), definition_version: 1, state: state.into(), progress: progress.into() }
 }
 
 fn confirmed() -> Story {
@@ -145,11 +140,59 @@ fn i2_what_a_person_settled_by_hand_is_listed() {
     let by_hand = with(stuck(), |story| {
         let events = ["OrderCreated", "SagaStarted", "PaymentSucceeded", "SagaCompensating", "SagaSkipped", "OrderFailed"];
         story.order = Some(order("FAILED", &events));
-        story.sagas = vec![Saga { is_skipped: true, ..saga("UNDONE", "S1,R1,S0,S0 undone refused=1") }];
+        story.sagas = vec![saga("UNDONE", "S1,R1,S0,S0 undone refused=1")];
     });
     let found = by_hand.check();
     assert!(!found.is_suspect(true) && found.attention.len() == 1, "{found:?}");
     assert!(found.attention[0].contains("100 is held"), "{found:?}");
+}
+
+#[test]
+fn i2_i3_what_a_person_settled_by_hand_excuses_nothing_else() {
+    let lost = |definition: &str, progress: &str, payment: Payment, goods: &str| {
+        let story = with(failed(), |story| {
+            story.order.as_mut().expect("an order").refunded_amount = 0;
+            story.payment = Some(payment);
+            story.reservations = vec![reservation(goods)];
+            story.sagas = vec![Saga { definition: definition.into(), ..saga("UNDONE", progress) }];
+        });
+        (wrong(&story), story.check().attention.len())
+    };
+    let held = || payment("CAPTURED", 100, 0);
+    for (progress, expected) in [
+        ("S1,B1,R1,S0 undone refused=2", (vec![I3], 1)),
+        ("B1,S1,R1,S0 undone refused=2", (vec![I2], 1)),
+        ("S1,S1,R1,S0 undone refused=2", (vec![], 2)),
+        // Of the shipment alone, and of no undo at all: the operator did not wait for the answer of a step.
+        ("B1,B1,S1,R1 undone refused=3", (vec![I2, I3], 0)),
+        ("B1,B1,S0,S0 undone skipped=1", (vec![I2, I3], 0)),
+    ] {
+        assert_eq!(lost("checkout", progress, held(), "HELD"), expected, "{progress}");
+    }
+
+    let set_aside = || payment("AUTHORIZED", 0, 0);
+    for (progress, payment, expected) in [
+        ("B1,S1,B1,R1,S0 undone refused=3", set_aside(), (vec![], 1)),
+        ("B1,B1,B1,S1,R1 undone refused=4", set_aside(), (vec![I2], 0)),
+        ("B1,B1,B1,S1,R1 undone refused=4", held(), (vec![], 1)),
+        ("S1,B1,B1,B1,R1 undone refused=4", held(), (vec![I2], 0)),
+    ] {
+        assert_eq!(lost("checkout-reserve-first", progress, payment, "RELEASED"), expected, "{progress}");
+    }
+}
+
+#[test]
+fn the_steps_that_take_and_set_aside_are_those_of_the_sagas() {
+    let undone_by = |undo: &str| {
+        let steps = orchestrator::DEFINITIONS.iter().flat_map(|definition| {
+            let undone = (0..definition.steps.len()).filter(move |step| definition.undo_of(*step) == Some(undo));
+            undone.map(move |step| definition.steps[step].command)
+        });
+        BTreeSet::from_iter(steps)
+    };
+    assert_eq!(undone_by("RefundPayment"), TAKE.iter().copied().collect());
+    assert_eq!(undone_by("ReleaseStock"), RESERVE.iter().copied().collect());
+    assert!(AUTHORIZE.iter().all(|step| TAKE.contains(step)));
 }
 
 #[test]

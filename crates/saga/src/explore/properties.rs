@@ -27,8 +27,9 @@ impl<'a> View<'a> {
         self.model.roles.iter().enumerate().filter(move |(_, role)| is(**role)).map(|(step, _)| step)
     }
 
+    /// A person has taken its undo for settled, and it was not done after all.
     fn settled_by_hand(self, step: usize) -> bool {
-        self.world.by_hand >> step & 1 == 1
+        self.world.by_hand >> step & 1 == 1 && self.saga.is_settled_by_hand(step)
     }
 
     /// A person has taken over what becomes of the money.
@@ -218,6 +219,10 @@ pub(super) const SOMETIMES: &[Sometimes] = &[
     }),
     ("settled by hand", has_undo_and_operator, |_, _, after| {
         after.saga.phase == Phase::Undone && (0..after.saga.steps.len()).any(|step| after.settled_by_hand(step))
+    }),
+    ("what a person had taken for settled was undone after all", has_undo_and_operator, |before, event, after| {
+        let mut steps = 0..after.saga.steps.len();
+        event.by_itself && steps.any(|step| before.settled_by_hand(step) && after.saga.steps[step].state == StepState::Undone)
     }),
     ("a paused saga moved", has_operator, |before, event, _| before.saga.paused && event.by_itself),
     ("a pause was ended", has_operators, |before, _, after| before.saga.paused && !after.saga.paused),

@@ -158,7 +158,9 @@ impl Order {
         match self {
             Self::Open | Self::Compensating | Self::Failed => Reaction::new("failed", Self::Failed, done),
             Self::Cancelling | Self::Cancelled => Reaction::new("cancelled", Self::Cancelled, done),
-            Self::Confirmed => Reaction::new("confirmed orders are closed by nothing", self, [None, None]),
+            Self::Confirmed => {
+                Reaction::new("refused: confirmed orders are closed by nothing", self, [Some(Wire::Refused(code)), None])
+            }
         }
     }
 }

@@ -27,7 +27,11 @@ fn is_spent(model: &Model<'_>, progress: &Progress, wire: Wire) -> bool {
         Wire::Started => progress.steps.iter().any(|stand| stand.state != StepState::Waiting),
         Wire::Cancel => progress.phase != Phase::Forward || progress.is_past_pivot(&model.definition),
         Wire::Turned | Wire::Ask(_) => false,
-        Wire::Done(code) => is_settled(progress, command(code)),
+        // What a person took for settled may be undone after all.
+        Wire::Done(code) => match command(code) {
+            Command::Undo { step, .. } if progress.is_settled_by_hand(step) => false,
+            command => is_settled(progress, command),
+        },
         Wire::Refused(code) => is_settled(progress, command(code)) || is_superseded(progress, command(code)),
         Wire::Unknown(code) => match (command(code), progress.phase) {
             // An undo waits for the outcome of what it undoes.

@@ -114,7 +114,7 @@ impl Model<'_> {
                 if saga.allows(&self.definition, operation) {
                     let mut asked = World { operations: world.operations + 1, ..*world };
                     if operation == Operation::Skip && saga.phase == Phase::Unwinding {
-                        asked.by_hand |= saga.held_up_by().into_iter().fold(0, |steps, step| steps | 1 << step);
+                        asked.by_hand |= saga.skippable_undos().into_iter().fold(0, |steps, step| steps | 1 << step);
                     }
                     let hears = (Actor::Operator, Says::Operation(operation), Hears::Operator(operation));
                     self.hears(sagas, &asked, hears, ways);

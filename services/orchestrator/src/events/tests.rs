@@ -1,3 +1,4 @@
+mod denied;
 mod each_step;
 mod operators;
 mod play;

@@ -69,6 +69,26 @@ pub(super) struct Filter {
 /// A place in a list: when a saga began, and its id.
 pub(super) type Place = (OffsetDateTime, Uuid);
 
+/// Of the open ones or of those that are over, the newest that began before the place and are old enough, and no more than are looked at.
+macro_rules! half {
+    ($columns:literal, $which:literal) => {
+        concat!(
+            "(select ",
+            $columns,
+            " from sagas where ",
+            $which,
+            " and (started_at, saga_id) < (least($1, now() - make_interval(secs => $3)), $2)
+             order by started_at desc, saga_id desc limit $4)"
+        )
+    };
+}
+
+macro_rules! halves {
+    ($columns:literal) => {
+        concat!("(", half!($columns, "open and $5"), " union all ", half!($columns, "not open and $6"), ") as halves")
+    };
+}
+
 /// Sagas that began before this place, the newest first, and the place to go on from if there may be more. Those that are open and those
 /// that are over have an index each, so that the few which need a person are found among millions; a half that cannot have the state is
 /// not looked at. A filter that lets few through is looked for in so many rows and no more: then there is a place to go on from, and
@@ -81,16 +101,9 @@ pub(super) async fn list(pool: &PgPool, filter: &Filter, before: Place, limit: i
         "select ",
         columns!(),
         " from (
-             select * from (
-                 (select * from sagas
-                  where open and $5 and (started_at, saga_id) < (least($1, now() - make_interval(secs => $3)), $2)
-                  order by started_at desc, saga_id desc limit $4)
-                 union all
-                 (select * from sagas
-                  where not open and $6 and (started_at, saga_id) < (least($1, now() - make_interval(secs => $3)), $2)
-                  order by started_at desc, saga_id desc limit $4)
-             ) as halves
-             order by started_at desc, saga_id desc limit $4
+             select * from ",
+        halves!("*"),
+        " order by started_at desc, saga_id desc limit $4
          ) as newest
          where ($7 = '' or state = $7) and ($8 = '' or definition = $8)
              and ($9::bool is null or (progress like '% paused%') = $9)
@@ -123,18 +136,11 @@ pub(super) async fn list(pool: &PgPool, filter: &Filter, before: Place, limit: i
         let last = rows.last().map(|last| (last.started_at, last.saga_id));
         return Ok((rows, last));
     }
-    let more = sqlx::query_as(
-        "select started_at, saga_id from (
-             (select started_at, saga_id from sagas
-              where open and $5 and (started_at, saga_id) < (least($1, now() - make_interval(secs => $3)), $2)
-              order by started_at desc, saga_id desc limit $4)
-             union all
-             (select started_at, saga_id from sagas
-              where not open and $6 and (started_at, saga_id) < (least($1, now() - make_interval(secs => $3)), $2)
-              order by started_at desc, saga_id desc limit $4)
-         ) as halves
-         order by started_at desc, saga_id desc offset $4 - 1 limit 1",
-    )
+    let more = sqlx::query_as(concat!(
+        "select started_at, saga_id from ",
+        halves!("started_at, saga_id"),
+        " order by started_at desc, saga_id desc offset $4 - 1 limit 1"
+    ))
     .bind(before.0)
     .bind(before.1)
     .bind(*age_s_min)

@@ -2,6 +2,7 @@ use contracts::time::to_proto;
 use messaging::{Stream, Trace};
 
 use super::*;
+use crate::order::sample;
 
 const ORDER: Uuid = Uuid::from_u128(1);
 const AT: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
@@ -12,23 +13,7 @@ fn orders() -> Orders {
 
 /// With one order, which has its first entry.
 fn book(status: Status) -> Book {
-    let order = Order {
-        id: ORDER,
-        customer_id: "c-1".into(),
-        status,
-        currency: "USD".into(),
-        total: 2_400,
-        reason: String::new(),
-        refunded_amount: 0,
-        refund_pending: 0,
-        needs_attention: false,
-        idempotency_key: None,
-        request_hash: Vec::new(),
-        version: 1,
-        created_at: AT,
-        updated_at: AT,
-    };
-    Book { orders: BTreeMap::from([(ORDER, order)]), ..Book::default() }
+    Book { orders: BTreeMap::from([(ORDER, sample(ORDER, status))]), ..Book::default() }
 }
 
 fn record(id: u128, message: impl Into<Message>) -> Record {

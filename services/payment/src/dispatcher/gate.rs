@@ -35,8 +35,17 @@ impl Gate {
         self.lock().tries_at_ms().map(|at_ms| self.began_at + Duration::from_millis(at_ms))
     }
 
-    pub(super) fn begin(&self) -> Ticket {
-        self.lock().begin()
+    /// Calls that try the provider now; `None` unless some may.
+    pub(super) fn trying(&self) -> Option<u32> {
+        let now_ms = self.now_ms();
+        self.watched(|breaker| {
+            breaker.room(now_ms);
+            breaker.trying()
+        })
+    }
+
+    pub(super) fn begin(&self, again: bool) -> Ticket {
+        self.lock().begin(again)
     }
 
     pub(super) fn end(&self, ticket: Ticket, answered: bool) {

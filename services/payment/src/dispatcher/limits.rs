@@ -22,7 +22,10 @@ pub(crate) struct Limits {
     /// Pause before an unknown outcome is looked at again: doubles from the first to the last, full jitter.
     pub(crate) retry_first_ms: u64,
     pub(crate) retry_last_ms: u64,
-    /// How long the provider keeps our keys. After that a key is only asked about, never sent again.
+    /// How old the cause of a call may be for it to be sent unasked. Behind this it may be a replay, after a restore, of what was done long
+    /// ago. More than clocks differ and commands wait, and far less than the provider keeps keys.
+    pub(crate) sent_unasked_s_max: i64,
+    /// How long the provider keeps our keys. After that a key is only asked about, never sent, not even for the first time.
     pub(crate) provider_key_window_s: i64,
     /// How long calls under way are waited for at the end; what is left is unknown and comes back with its lease.
     pub(crate) drain_ms: u64,
@@ -48,6 +51,7 @@ impl Limits {
             sweep_ms: 250,
             retry_first_ms: set.retry_ms_max.min(500),
             retry_last_ms: set.retry_ms_max,
+            sent_unasked_s_max: set.key_window_s.min(60),
             provider_key_window_s: set.key_window_s,
             drain_ms: set.timeout_ms + 500,
             breaker: breaker::Limits {

@@ -18,6 +18,8 @@ pub(crate) struct NewCall {
     pub(crate) token: String,
     pub(crate) amount: i64,
     pub(crate) currency: String,
+    /// When its cause was said.
+    pub(crate) asked_at: OffsetDateTime,
     /// An undo came right behind it: it is only asked about.
     pub(crate) withdrawn: bool,
     pub(crate) correlation: String,
@@ -32,12 +34,13 @@ pub(crate) async fn insert_calls(db: &mut PgConnection, calls: &[NewCall], lease
     let lease = |index: usize| if index < leased { lease_ms } else { 0 };
     sqlx::query(
         "insert into provider_calls
-             (payment_id, id, order_id, kind, key, token, amount, currency, correlation, traceparent, tracestate, withdrawn, due_at)
-         select payment_id, id, order_id, kind, key, token, amount, currency, correlation, traceparent, tracestate, withdrawn,
+             (payment_id, id, order_id, kind, key, token, amount, currency, correlation, traceparent, tracestate, withdrawn, asked_at,
+             due_at)
+         select payment_id, id, order_id, kind, key, token, amount, currency, correlation, traceparent, tracestate, withdrawn, asked_at,
              clock_timestamp() + lease_ms * interval '1 millisecond'
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::bigint[], $8::text[], $9::text[],
-                 $10::text[], $11::text[], $12::boolean[], $13::bigint[])
-             as c(payment_id, id, order_id, kind, key, token, amount, currency, correlation, traceparent, tracestate, withdrawn,
+                 $10::text[], $11::text[], $12::boolean[], $13::timestamptz[], $14::bigint[])
+             as c(payment_id, id, order_id, kind, key, token, amount, currency, correlation, traceparent, tracestate, withdrawn, asked_at,
                  lease_ms)",
     )
     .bind(column(calls, |c| c.payment_id))
@@ -52,6 +55,7 @@ pub(crate) async fn insert_calls(db: &mut PgConnection, calls: &[NewCall], lease
     .bind(column(calls, |c| c.trace.parent.as_deref()))
     .bind(column(calls, |c| c.trace.state.as_deref()))
     .bind(column(calls, |c| c.withdrawn))
+    .bind(column(calls, |c| c.asked_at))
     .bind((0..calls.len()).map(lease).collect::<Vec<i64>>())
     .execute(db)
     .await?;
@@ -101,9 +105,13 @@ pub(crate) struct Call {
     pub(crate) token: String,
     pub(crate) amount: i64,
     pub(crate) currency: String,
-    /// 1 where it cannot have been made before.
+    /// 1 where this history has not made it before.
     pub(crate) attempts: i32,
-    pub(crate) first_sent_s_ago: i64,
+    pub(crate) asked_at: OffsetDateTime,
+    /// How long ago it may have been made first, in whatever history: it was not made before its cause was said.
+    pub(crate) asked_s_ago: i64,
+    /// PaymentUnknown was said of it although it is still asked about.
+    pub(crate) unknown_said: bool,
     /// It was never sent and must not be.
     pub(crate) withdrawn: bool,
     pub(crate) correlation: String,
@@ -113,7 +121,8 @@ pub(crate) struct Call {
 macro_rules! call_columns {
     () => {
         "payment_id, id, order_id, kind, key, token, amount, currency, attempts, correlation, traceparent, tracestate, \
-         withdrawn, coalesce(floor(extract(epoch from clock_timestamp() - first_sent_at)), 0)::bigint as first_sent_s_ago"
+         withdrawn, asked_at, unknown_said, \
+         floor(extract(epoch from clock_timestamp() - least(asked_at, first_sent_at)))::bigint as asked_s_ago"
     };
 }
 
@@ -129,7 +138,9 @@ impl FromRow<'_, PgRow> for Call {
             amount: row.try_get("amount")?,
             currency: row.try_get("currency")?,
             attempts: row.try_get("attempts")?,
-            first_sent_s_ago: row.try_get("first_sent_s_ago")?,
+            asked_at: row.try_get("asked_at")?,
+            asked_s_ago: row.try_get("asked_s_ago")?,
+            unknown_said: row.try_get("unknown_said")?,
             withdrawn: row.try_get("withdrawn")?,
             correlation: row.try_get("correlation")?,
             trace: Trace { parent: row.try_get("traceparent")?, state: row.try_get("tracestate")? },
@@ -208,13 +219,16 @@ pub(crate) struct Postponed {
     pub(crate) call_id: Uuid,
     pub(crate) attempts: i32,
     pub(crate) delay_ms: i64,
+    /// PaymentUnknown was said of it.
+    pub(crate) unknown_said: bool,
 }
 
 /// Who was slower than its lease finds another attempt in the row, and leaves it to whoever made it.
 pub(crate) async fn postpone(db: &PgPool, calls: &[Postponed]) -> sqlx::Result<()> {
     sqlx::query(
         "update provider_calls
-         set resting = true, due_at = now() + ($3::bigint[])[array_position($2::uuid[], id)] * interval '1 millisecond'
+         set resting = true, due_at = now() + ($3::bigint[])[array_position($2::uuid[], id)] * interval '1 millisecond',
+             unknown_said = unknown_said or ($5::boolean[])[array_position($2::uuid[], id)]
          where key = any(array(
              select c.key from unnest($1::uuid[], $2::uuid[], $4::int[]) as mine (key, id, attempts)
              join provider_calls c on c.key = mine.key
@@ -226,6 +240,7 @@ pub(crate) async fn postpone(db: &PgPool, calls: &[Postponed]) -> sqlx::Result<(
     .bind(column(calls, |c| c.call_id))
     .bind(column(calls, |c| c.delay_ms))
     .bind(column(calls, |c| c.attempts))
+    .bind(column(calls, |c| c.unknown_said))
     .execute(db)
     .await?;
     Ok(())
@@ -257,15 +272,17 @@ pub(crate) async fn set_aside(db: &PgPool, calls: &[SetAside], why: &str) -> sql
 
 /// The same for calls of which nobody knows what became, in the transaction that says so.
 pub(crate) async fn set_aside_unknown(db: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<()> {
-    const WHY: &str = "the provider does not know the key, and has forgotten keys of its age: it cannot be sent again";
+    const WHY: &str = "the provider does not know the key, and has forgotten keys of its age: sent now, it might be done twice";
     if keys.is_empty() {
         return Ok(());
     }
-    sqlx::query("update provider_calls set resting = true, due_at = 'infinity', attention = $2 where key = any($1)")
-        .bind(keys)
-        .bind(WHY)
-        .execute(db)
-        .await?;
+    sqlx::query(
+        "update provider_calls set resting = true, due_at = 'infinity', attention = $2, unknown_said = true where key = any($1)",
+    )
+    .bind(keys)
+    .bind(WHY)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Answer, Draft, Kind, Known, Made, NOT_AUTHORIZED, State, VOIDED, failed, or, unknown};
+use super::{Answer, Draft, Kind, Known, Made, NOT_AUTHORIZED, State, VOID, VOIDED, failed, or, unknown};
 
 impl Draft {
     pub(super) fn capture(&mut self, command_id: Uuid) {
@@ -96,17 +96,23 @@ impl Draft {
         self.call(Kind::Void, self.payment.void_key(), State::Voiding);
     }
 
-    pub(super) fn void_answered(&mut self, known: &Known) {
+    pub(super) fn void_answered(&mut self, call: &Made, known: &Known) {
+        let refused_before = !self.payment.refund_reason.is_empty();
         match (self.payment.state, known) {
-            (State::Voiding, Known::Succeeded { .. }) => self.payment.state = State::Voided,
-            (State::Voiding, Known::Declined { reason }) => {
-                self.payment.state = State::Authorized;
-                self.payment.refund_reason = or(reason, "VOID_REFUSED");
-            }
             // What is free is free, even after a refusal.
-            (State::Authorized, Known::Succeeded { .. }) if !self.payment.refund_reason.is_empty() => {
+            (State::Authorized, Known::Succeeded { .. }) if !refused_before => return, // nobody asked
+            (State::Voiding | State::Authorized, Known::Succeeded { .. }) => {
                 self.payment.state = State::Voided;
                 self.payment.refund_reason.clear();
+                self.payment.unknown_said = false;
+                self.is_done_by(call.key, VOID);
+            }
+            (State::Voiding, Known::Declined { reason }) if call.key == self.payment.void_key() => {
+                if self.try_latest(self.payment.undo_command_id, VOID, call.key) {
+                    return self.begin_void();
+                }
+                self.payment.state = State::Authorized;
+                self.payment.refund_reason = or(reason, "VOID_REFUSED");
             }
             _ => return, // known already
         }

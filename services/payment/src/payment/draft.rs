@@ -20,7 +20,7 @@ impl Draft {
         match call.kind {
             Kind::Charge | Kind::Authorize => self.opening_answered(call, known),
             Kind::Capture => self.capture_answered(call, known),
-            Kind::Void => self.void_answered(known),
+            Kind::Void => self.void_answered(call, known),
             Kind::Refund => self.refund_answered(refund.ok_or(Undecided::NoRefund)?, known),
         }
         Ok(())
@@ -49,6 +49,8 @@ impl Draft {
         payment.currency.clone_from(&call.currency);
         payment.state = State::Captured;
         payment.captured = payment.amount;
+        // It was the void's.
+        payment.undo_key = None;
         let (debit, credit) = (receivable(&self.payment), SALES.to_owned());
         self.transfer(ids::derive(self.payment.id, "capture"), debit, credit, self.payment.captured);
     }

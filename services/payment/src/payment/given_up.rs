@@ -58,6 +58,9 @@ impl Draft {
     /// The money stays where it is, as if the provider had refused: only another undo asks again.
     pub(super) fn refuse_undo(&mut self, command_id: Uuid, undoes: Uuid) {
         let undone = self.undone_by(undoes);
+        if self.payment.earlier_undos.contains(&command_id) {
+            return self.hear_again(undone, command_id);
+        }
         let asked = match undone {
             Undone::Opening => self.payment.undo_command_id.is_some(),
             Undone::Capture => self.payment.uncapture_command_id.is_some(),

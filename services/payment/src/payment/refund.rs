@@ -3,14 +3,14 @@
 
 use uuid::Uuid;
 
-use super::{Answer, Call, Draft, Effect, Kind, Known, Refund, RefundState, State, Undecided, or, unknown};
+use super::{Answer, Call, Draft, Effect, Kind, Known, REFUND, Refund, RefundState, State, Undecided, or, unknown};
 
 /// Why a refund is refused that asks for more than is left.
 pub const REFUND_EXCEEDS_CAPTURE: &str = "REFUND_EXCEEDS_CAPTURE";
 /// Why a refund is refused where nothing was taken.
 pub const NOT_CAPTURED: &str = "NOT_CAPTURED";
 const INVALID_AMOUNT: &str = "INVALID_AMOUNT";
-/// The id is that of a refund of another payment.
+/// The id is that of a refund of another payment, or of an undo.
 const REFUND_ID_TAKEN: &str = "REFUND_ID_TAKEN";
 
 impl Draft {
@@ -52,7 +52,7 @@ impl Draft {
 
     /// What a refund that there is already says to its command.
     pub(super) fn refund_again(&mut self, command_id: Uuid, refund: &Refund) {
-        if refund.payment_id != self.payment.id {
+        if refund.payment_id != self.payment.id || refund.command_id.is_none() {
             return self.say_refused(command_id, refund.id, REFUND_ID_TAKEN);
         }
         if refund.state != RefundState::InFlight {
@@ -103,6 +103,10 @@ impl Draft {
             }
             (RefundState::Refused, Known::Declined { .. }) | (RefundState::Succeeded, _) => return, // known already
         }
+        if refund.unknown_said {
+            // Who said so may have been a process of before, which did not count.
+            self.payment.refunds_unknown = (self.payment.refunds_unknown - 1).max(0);
+        }
         if refund.state == RefundState::InFlight {
             self.payment.refund_pending = (self.payment.refund_pending - refund.amount).max(0);
         }
@@ -114,9 +118,11 @@ impl Draft {
 
     /// What the payment makes of a refund that is known now.
     fn settle(&mut self, refund: &Refund) {
-        let rest = refund.id == self.payment.refund_id();
+        let rest = refund.command_id.is_none();
         if !rest {
             self.answer_refund(refund.command_id, refund);
+        } else if refund.state == RefundState::Succeeded {
+            self.is_done_by(refund.id, REFUND);
         }
         let payment = &mut self.payment;
         match payment.state {
@@ -129,14 +135,20 @@ impl Draft {
                     self.say_undone();
                 }
             }
-            State::Refunding if rest => {
-                payment.state = State::RefundRefused;
-                payment.refund_reason.clone_from(&refund.reason);
-                self.say_undone();
-            }
+            State::Refunding if rest => self.rest_refused(refund),
             State::Refunding => self.refund_rest(),
             _ => {}
         }
+    }
+
+    fn rest_refused(&mut self, refund: &Refund) {
+        let asked_by = self.payment.uncapture_command_id.or(self.payment.undo_command_id);
+        if self.try_latest(asked_by, REFUND, refund.id) {
+            return self.refund_rest();
+        }
+        self.payment.state = State::RefundRefused;
+        self.payment.refund_reason.clone_from(&refund.reason);
+        self.say_undone();
     }
 
     pub(super) fn note_refund(&mut self, id: Uuid, command_id: Option<Uuid>, amount: i64, state: RefundState, reason: &str) {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
@@ -6,6 +6,7 @@ mod charge;
 mod explore;
 mod refunds;
 mod two_steps;
+mod undone_again;
 mod unknown;
 
 const ORDER: Uuid = Uuid::from_u128(1);
@@ -78,6 +79,15 @@ fn made(kind: Kind, amount: i64) -> Made {
 /// The provider's answer to the charge, the authorization, the capture, the void, or the refund of all.
 fn answered(kind: Kind, known: Known) -> Input {
     Input::Answered { call: made(kind, 2_400), known }
+}
+
+/// The provider's answer to the void or the refund that this undo has a key of its own for.
+fn answered_to(command_id: Uuid, kind: Kind, known: Known) -> Input {
+    Input::Answered { call: Made { key: own_key(command_id, kind), ..made(kind, 2_400) }, known }
+}
+
+fn own_key(command_id: Uuid, kind: Kind) -> Uuid {
+    ids::derive(command_id, if kind == Kind::Void { "void" } else { "undo" })
 }
 
 /// The provider does not know the key of a call that was withdrawn.
@@ -175,14 +185,26 @@ fn promised<'a>(payment: &Payment, refunds: impl Iterator<Item = &'a Refund>) {
     holds(payment.refund_reason.is_empty() || matches!(state, RefundRefused | Authorized), "no reason without refusal");
     holds(payment.capture_reason.is_empty() || payment.capture_command_id.is_some(), "a capture that was refused");
     holds(!payment.unknown_said || matches!(state, InFlight | Capturing | Voiding), "unknown while it is open");
-    let (mut succeeded, mut in_flight) = (0, 0);
+    let undos: Vec<Uuid> = [payment.undo_command_id, payment.uncapture_command_id].into_iter().flatten().collect();
+    holds(payment.undo_key.is_none() || !undos.is_empty(), "a key of an undo");
+    holds(payment.earlier_undos.is_empty() || !undos.is_empty(), "earlier than the latest");
+    holds(payment.earlier_undos.iter().all(|earlier| !undos.contains(earlier)), "the latest is not earlier");
+    holds(payment.earlier_undos.iter().collect::<BTreeSet<_>>().len() == payment.earlier_undos.len(), "each undo once");
+    holds(payment.refunds_unknown == 0 || payment.captured > 0, "refunds of what was captured");
+    let (mut succeeded, mut in_flight, mut unknown, mut of_undos) = (0, 0, 0, 0);
     for refund in refunds {
         match refund.state {
             RefundState::Succeeded => succeeded += refund.amount,
-            RefundState::InFlight => in_flight += refund.amount,
+            RefundState::InFlight => {
+                in_flight += refund.amount;
+                unknown += i32::from(refund.unknown_said);
+                of_undos += i32::from(refund.command_id.is_none());
+            }
             RefundState::Refused => {}
         }
     }
+    holds(payment.refunds_unknown == unknown, "refunds that nobody knows of are counted");
+    holds(of_undos <= 1, "of undos one refund at a time");
     holds(payment.refunded == succeeded, "what came back is the sum of the refunds");
     // Less where money came back after a refusal, so that not all of them can be made.
     holds(payment.refund_pending <= in_flight, "what is reserved is asked for");

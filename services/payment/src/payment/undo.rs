@@ -1,9 +1,9 @@
 //! The undo of a payment: of the whole, or of the capture alone. Whatever became of the money, in the end it is not held. Pure.
 
-use contracts::ids;
+use contracts::{DISCARDED, ids};
 use uuid::Uuid;
 
-use super::{Answer, Call, Draft, Effect, Kind, RefundState, State, VOIDED, unknown};
+use super::{Answer, Call, Draft, Effect, Kind, REFUND, RefundState, State, VOID, VOIDED, unknown};
 
 /// What an undo undoes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub(super) enum Undone {
 impl Draft {
     pub(super) fn undo(&mut self, command_id: Uuid, undoes: Uuid) {
         match self.undone_by(undoes) {
+            undone if self.payment.earlier_undos.contains(&command_id) => self.hear_again(undone, command_id),
             Undone::Opening => self.undo_opening(command_id),
             Undone::Capture => self.undo_capture(command_id, undoes),
         }
@@ -41,16 +42,13 @@ impl Draft {
             // The same undo hears the same; another one is an operator's retry.
             State::Authorized if same && !self.payment.refund_reason.is_empty() => self.answer_undo(Undone::Opening, command_id),
             State::Authorized => {
-                self.payment.undo_command_id = Some(command_id);
+                self.renew_key(command_id, VOID);
+                self.note_undo(Undone::Opening, command_id);
                 self.begin_void();
             }
-            State::Captured => {
-                self.payment.undo_command_id = Some(command_id);
-                self.refund_rest();
-            }
+            State::Captured => self.ask_back(Undone::Opening, command_id),
             State::RefundRefused if !same && self.payment.uncapture_command_id.is_none() => {
-                self.payment.undo_command_id = Some(command_id);
-                self.refund_rest();
+                self.ask_back(Undone::Opening, command_id);
             }
             State::Declined | State::Voided | State::Refunded | State::RefundRefused => {
                 self.answer_undo(Undone::Opening, command_id);
@@ -72,14 +70,8 @@ impl Draft {
                 self.bar_capture(undoes, VOIDED);
                 self.answer_undo(Undone::Capture, command_id);
             }
-            State::Captured => {
-                self.payment.uncapture_command_id = Some(command_id);
-                self.refund_rest();
-            }
-            State::RefundRefused if !same => {
-                self.payment.uncapture_command_id = Some(command_id);
-                self.refund_rest();
-            }
+            State::Captured => self.ask_back(Undone::Capture, command_id),
+            State::RefundRefused if !same => self.ask_back(Undone::Capture, command_id),
             State::Refunded | State::RefundRefused => self.answer_undo(Undone::Capture, command_id),
         }
     }
@@ -102,15 +94,60 @@ impl Draft {
             Undone::Opening => &mut self.payment.undo_command_id,
             Undone::Capture => &mut self.payment.uncapture_command_id,
         };
-        *noted = Some(command_id);
+        if let Some(earlier) = noted.replace(command_id).filter(|earlier| *earlier != command_id) {
+            self.payment.earlier_undos.push(earlier);
+        }
     }
 
     /// It is answered when the outcome is known.
     pub(super) fn wait(&mut self, undone: Undone, command_id: Uuid) {
         self.note_undo(undone, command_id);
-        if self.payment.unknown_said {
+        self.warn_if_unknown(command_id);
+    }
+
+    fn ask_back(&mut self, undone: Undone, command_id: Uuid) {
+        self.renew_key(command_id, REFUND);
+        self.note_undo(undone, command_id);
+        self.refund_rest();
+        self.warn_if_unknown(command_id);
+    }
+
+    /// Who waits for what nobody knows hears so at once: its own outcome, or that of a refund before it.
+    fn warn_if_unknown(&mut self, command_id: Uuid) {
+        if self.payment.unknown_said || self.payment.refunds_unknown > 0 {
             self.say(Some(command_id), unknown::answer());
         }
+    }
+
+    /// Another one has followed it: it had its try, and nothing is asked for it any more.
+    pub(super) fn hear_again(&mut self, undone: Undone, command_id: Uuid) {
+        if !matches!(self.payment.state, State::InFlight | State::Capturing | State::Voiding | State::Refunding) {
+            let answer = self.answer_to(undone);
+            self.say(Some(command_id), answer);
+        }
+    }
+
+    /// What the provider has refused is asked for under a key of its own: to the old one it would say again what it said. What a person
+    /// gave up was never asked for.
+    fn renew_key(&mut self, command_id: Uuid, name: &str) {
+        let reason = &self.payment.refund_reason;
+        if !reason.is_empty() && reason != DISCARDED {
+            self.payment.undo_key = Some(ids::derive(command_id, name));
+        }
+    }
+
+    /// Whether the latest undo has its try now that the provider has refused `asked`. As after a restore, undos may come faster than the
+    /// provider answers; nobody asks again before he is refused, so all before the latest were.
+    pub(super) fn try_latest(&mut self, latest: Option<Uuid>, name: &str, asked: Uuid) -> bool {
+        let behind = latest.filter(|_| !self.payment.earlier_undos.is_empty());
+        let own_key = behind.map(|command_id| ids::derive(command_id, name)).filter(|key| *key != asked);
+        self.payment.undo_key = own_key.or(self.payment.undo_key);
+        own_key.is_some()
+    }
+
+    /// It was done under this key, perhaps one that was refused at first.
+    pub(super) fn is_done_by(&mut self, key: Uuid, name: &str) {
+        self.payment.undo_key = Some(key).filter(|key| *key != ids::derive(self.payment.id, name));
     }
 
     /// What an undo is told when there is nothing left to wait for.

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Answer, Draft, Effect, Kind, Made, Refund, RefundState, State};
 
-/// Why an outcome is not known: the provider does not know the key, and has forgotten keys of that age.
+/// Why an outcome is not known: the provider may have forgotten the key by now.
 const KEY_WINDOW_PASSED: &str = "KEY_WINDOW_PASSED";
 
 pub(super) fn answer() -> Answer {
@@ -16,13 +16,19 @@ impl Draft {
     pub(super) fn unknown(&mut self, call: &Made, refund: Option<&Refund>) {
         // Taken up again by a person, it may come to this again.
         self.effects.push(Effect::SetAside { key: call.key });
+        self.overdue(call, refund);
+    }
+
+    pub(super) fn overdue(&mut self, call: &Made, refund: Option<&Refund>) {
         if call.kind == Kind::Refund {
             if let Some(refund) = refund.filter(|refund| refund.state == RefundState::InFlight && !refund.unknown_said) {
                 self.effects.push(Effect::Refund(Refund { unknown_said: true, ..refund.clone() }));
-                let undos = [self.payment.uncapture_command_id, self.payment.undo_command_id];
-                match refund.command_id {
-                    Some(command_id) => self.say(Some(command_id), answer()),
-                    None => self.say_unknown(undos),
+                let is_first = self.payment.refunds_unknown == 0;
+                self.payment.refunds_unknown += 1;
+                self.say_unknown([refund.command_id]);
+                // An undo waits for its own refund, and for those before it; it hears of those once.
+                if self.payment.state == State::Refunding && (is_first || refund.command_id.is_none()) {
+                    self.say_unknown([self.payment.uncapture_command_id, self.payment.undo_command_id]);
                 }
             }
         } else if self.payment.open_key() == Some(call.key) && !self.payment.unknown_said {

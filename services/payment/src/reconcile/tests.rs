@@ -96,6 +96,38 @@ fn what_both_sides_have_is_no_difference() {
 }
 
 #[test]
+fn a_void_that_was_refused_and_asked_for_again_is_ours_under_both_keys() {
+    let void = |key, known| {
+        let of = ids::derive(ask().command_id, "payment");
+        let call = Made { kind: Kind::Void, key, amount: 100, currency: "USD".into() };
+        let entry = StatementEntry {
+            key: key.to_string(),
+            kind: StatementKind::Void,
+            of: Some(of.to_string()),
+            amount: 100,
+            currency: "USD".into(),
+            known: Known::clone(&known),
+            at: OffsetDateTime::UNIX_EPOCH,
+        };
+        (Input::Answered { call, known }, entry)
+    };
+    let again = Uuid::from_u128(5);
+    let (first, second) = (ids::derive(ids::derive(ask().command_id, "payment"), "void"), ids::derive(again, "void"));
+    let ((refused, refused_entry), (freed, freed_entry)) = (void(first, no()), void(second, yes()));
+    let undo_again = Input::Undo { command_id: again, undoes: ask().command_id };
+    let payment = payment_of(&[Input::Authorize(ask()), answered(Kind::Authorize, yes()), undo(), refused, undo_again, freed]);
+    let authorized = entry(StatementKind::Authorize, &payment, 100, yes());
+    let books = books(payment);
+    let (report, differ) = compared(&[authorized.clone(), refused_entry, freed_entry.clone()], &books);
+    assert_eq!((report.differences, differ), (vec![], false));
+
+    let (_, landed) = void(first, yes());
+    assert_eq!(kinds(&compared(&[authorized.clone(), landed, freed_entry.clone()], &books).0), [DifferenceKind::Outcome]);
+    let (_, strange) = void(ORDER, no());
+    assert_eq!(kinds(&compared(&[authorized, strange, freed_entry], &books).0), [DifferenceKind::MissingHere]);
+}
+
+#[test]
 fn what_is_under_way_here_is_no_difference() {
     let payment = payment_of(&[Input::Charge(ask())]);
     let (report, _) = compared(&[entry(StatementKind::Charge, &payment, 100, yes())], &books(payment));

@@ -8,6 +8,31 @@ use uuid::Uuid;
 use super::{Filter, Holding, Reception};
 use crate::{Record, Stream, outbox::store::record};
 
+/// Records that a filter ($4, $5) lets through: of these streams ($1, $2), behind this place of each, in this order, so many ($3) of each.
+macro_rules! records {
+    ($streams:literal, $behind:literal, $order:literal) => {
+        concat!(
+            "select o.topic, o.partition, o.seq, o.prev, o.id, o.key, o.type, o.payload, o.at, o.correlation, o.causation,
+                 o.traceparent, o.tracestate
+             from ",
+            $streams,
+            " cross join lateral (
+                 select * from outbox
+                 where topic = s.topic and partition = s.partition",
+            $behind,
+            "
+                     and ($4::text is null or key = $4 or correlation = $4)
+                     and ($5::text is null or type = $5 or (strpos($5, '.') = 0 and right(type, length($5) + 1) = '.' || $5))
+                 order by seq",
+            $order,
+            " limit $3
+             ) o
+             order by o.topic, o.partition, o.seq",
+            $order
+        )
+    };
+}
+
 pub(super) async fn after(
     db: &mut PgConnection,
     places: &[(Stream, i64)],
@@ -15,27 +40,16 @@ pub(super) async fn after(
     limit: i64,
 ) -> sqlx::Result<Vec<Record>> {
     let (topics, partitions, seqs) = columns(places);
-    let rows = sqlx::query(
-        "select o.topic, o.partition, o.seq, o.prev, o.id, o.key, o.type, o.payload, o.at, o.correlation, o.causation,
-             o.traceparent, o.tracestate
-         from unnest($1::text[], $2::int[], $3::bigint[]) as s(topic, partition, seq)
-         cross join lateral (
-             select * from outbox
-             where topic = s.topic and partition = s.partition and seq > s.seq
-                 and ($5::text is null or key = $5 or correlation = $5)
-                 and ($6::text is null or type = $6 or (strpos($6, '.') = 0 and right(type, length($6) + 1) = '.' || $6))
-             order by seq limit $4
-         ) o
-         order by o.topic, o.partition, o.seq",
-    )
-    .bind(topics)
-    .bind(partitions)
-    .bind(seqs)
-    .bind(limit)
-    .bind(filter.about.as_deref())
-    .bind(filter.type_name.as_deref())
-    .fetch_all(db)
-    .await?;
+    let rows =
+        sqlx::query(records!("unnest($1::text[], $2::int[], $6::bigint[]) as s(topic, partition, seq)", " and seq > s.seq", ""))
+            .bind(topics)
+            .bind(partitions)
+            .bind(limit)
+            .bind(filter.about.as_deref())
+            .bind(filter.type_name.as_deref())
+            .bind(seqs)
+            .fetch_all(db)
+            .await?;
     rows.iter().map(record).collect()
 }
 
@@ -47,26 +61,14 @@ pub(super) async fn newest(
     limit: i64,
 ) -> sqlx::Result<Vec<Record>> {
     let (topics, partitions, _) = columns(streams);
-    let rows = sqlx::query(
-        "select o.topic, o.partition, o.seq, o.prev, o.id, o.key, o.type, o.payload, o.at, o.correlation, o.causation,
-             o.traceparent, o.tracestate
-         from unnest($1::text[], $2::int[]) as s(topic, partition)
-         cross join lateral (
-             select * from outbox
-             where topic = s.topic and partition = s.partition
-                 and ($4::text is null or key = $4 or correlation = $4)
-                 and ($5::text is null or type = $5 or (strpos($5, '.') = 0 and right(type, length($5) + 1) = '.' || $5))
-             order by seq desc limit $3
-         ) o
-         order by o.topic, o.partition, o.seq desc",
-    )
-    .bind(topics)
-    .bind(partitions)
-    .bind(limit)
-    .bind(filter.about.as_deref())
-    .bind(filter.type_name.as_deref())
-    .fetch_all(db)
-    .await?;
+    let rows = sqlx::query(records!("unnest($1::text[], $2::int[]) as s(topic, partition)", "", " desc"))
+        .bind(topics)
+        .bind(partitions)
+        .bind(limit)
+        .bind(filter.about.as_deref())
+        .bind(filter.type_name.as_deref())
+        .fetch_all(db)
+        .await?;
     rows.iter().map(record).collect()
 }
 

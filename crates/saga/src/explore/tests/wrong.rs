@@ -73,6 +73,32 @@ fn a_skip_that_forgets_the_step_it_skips_leaves_it_behind() {
 }
 
 #[test]
+fn a_skip_of_an_undo_that_waits_for_its_turn_leaves_it_behind() {
+    const TRIP: Definition = Definition {
+        name: "trip",
+        steps: &[step("take", "Take").undo("Return"), step("hold", "Hold").undo("Free"), step("go", "Go").pivot()],
+        ..CHECKOUT
+    };
+    let wrong: Next = |definition, mut progress, input| {
+        if input == Input::Operator(Operation::Skip)
+            && progress.phase == Phase::Unwinding
+            && progress.allows(definition, Operation::Skip)
+        {
+            for stand in &mut progress.steps {
+                if stand.state == StepState::Undoing {
+                    stand.state = StepState::UndoRefused;
+                }
+            }
+        }
+        crate::next(definition, progress, input)
+    };
+    let roles = [Role::Hold, Role::Hold, Role::Decide];
+    let found = explore_model(&TRIP, &roles, &Bounds::default(), None, Some(wrong)).violation.unwrap();
+    assert!(found.property.starts_with("a saga that is undone holds nothing"), "{found}");
+    assert!(tells(&found, &[("operator", "saga", "retry"), ("operator", "saga", "skip")]), "{found}");
+}
+
+#[test]
 fn a_resume_that_asks_nothing_leaves_the_saga_waiting() {
     let found = broken(|definition, progress, input| {
         let (after, commands) = crate::next(definition, progress, input);

@@ -117,6 +117,17 @@ fn a_refused_close_is_asked_again() {
 }
 
 #[test]
+fn a_refused_close_is_told_from_one_that_has_no_answer() {
+    let silent = [Input::Started, refused(ask(0)), Input::Deadline, Input::Deadline];
+    assert!(!play(&silent).0.is_close_refused(), "it is only late");
+    let (refusal, _) = then(&silent, &[refused(CLOSE)]);
+    assert!(refusal.is_close_refused(), "however often it was asked before");
+    assert!(refusal.to_string().parse::<Progress>().unwrap().is_close_refused());
+    let (silent, _) = then(&silent, &[refused(CLOSE), RETRY, Input::Deadline, Input::Deadline, Input::Deadline]);
+    assert_eq!((silent.state(), silent.is_close_refused()), (State::NeedsAttention, false));
+}
+
+#[test]
 fn attempts_have_an_end() {
     let spent: Progress = "D1,D1,D1,R255 forward stuck".parse().unwrap();
     assert_eq!(allowed(&spent), [Operation::Pause]);
@@ -157,13 +168,50 @@ fn a_skip_takes_undos_for_settled_by_hand() {
     let (progress, asked) = then(&HELD, &[SKIP]);
     assert_eq!((progress.to_string(), asked), ("S1,S1,R1,S0 closing cancelled".to_owned(), vec![CLOSE]));
     assert_eq!(names(&progress), ["EndTrip"]);
-    for late in [done(undo(1)), refused(undo(0)), done(ask(0))] {
+    for late in [refused(undo(0)), done(ask(0))] {
         assert_eq!(then(&HELD, &[SKIP, late]), (progress.clone(), vec![]));
     }
 
     let silent = [Input::Started, done(ask(0)), Input::Cancel, Input::Unknown { to: undo(1) }];
     let (progress, asked) = then(&silent, &[SKIP]);
     assert_eq!((progress.to_string(), asked), ("U1,S1,S0,S0 unwinding cancelled".to_owned(), vec![undo(0)]));
+
+    let both = [&HELD[..5], &[Input::Unknown { to: undo(0) }]].concat();
+    let (progress, asked) = then(&both, &[SKIP]);
+    assert_eq!(
+        (progress.to_string(), asked),
+        ("S1,S1,R1,S0 closing cancelled".to_owned(), vec![CLOSE]),
+        "a person was told of both"
+    );
+}
+
+#[test]
+fn a_skip_leaves_alone_an_undo_that_waits_for_its_turn() {
+    let (progress, asked) = then(&HELD, &[RETRY, Input::Unknown { to: undo_again(1, 2) }, SKIP]);
+    assert_eq!((progress.to_string(), asked), ("U2,S2,R1,S0 unwinding cancelled".to_owned(), vec![undo_again(0, 2)]));
+    assert_eq!(names(&progress), ["CancelFlight", "EndTrip"], "it was never asked again, and nobody was told of it");
+}
+
+#[test]
+fn what_was_taken_for_settled_and_is_undone_after_all_is_written_down_and_asks_nothing() {
+    for (before, stands, late) in [
+        (&[SKIP][..], "S1,S1,R1,S0 closing cancelled", "S1,B1,R1,S0 closing cancelled"),
+        (&[SKIP, done(CLOSE)], "S1,S1,R1,S0 undone cancelled", "S1,B1,R1,S0 undone cancelled"),
+    ] {
+        assert_eq!(then(&HELD, before).0.to_string(), stands);
+        let heard = [before, &[done(undo(1))]].concat();
+        let (progress, asked) = then(&HELD, &heard);
+        assert_eq!((progress.to_string().as_str(), asked), (late, vec![]));
+        assert_eq!(next(&TRIP, progress.clone(), done(undo(1))), (progress, vec![]), "once");
+        assert_eq!(then(&HELD, &[before, &[done(undo_again(1, 2))]].concat()), (then(&HELD, before).0, vec![]), "was never asked");
+    }
+    let unwinding = [&HELD[..5], &[Input::Unknown { to: undo(0) }, SKIP, PAUSE, done(undo(0)), RESUME]].concat();
+    assert_eq!(
+        (then(&unwinding, &[]).0.to_string().as_str(), then(&unwinding, &[]).1),
+        ("B1,S1,R1,S0 closing cancelled", vec![CLOSE])
+    );
+    let never_asked = [Input::Started, refused(ask(0))];
+    assert_eq!(then(&never_asked, &[done(undo(1))]), (play(&never_asked).0, vec![]), "what was skipped before it was asked");
 }
 
 #[test]

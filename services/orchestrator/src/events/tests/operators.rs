@@ -1,13 +1,14 @@
 //! What operators do to sagas, and what they may not.
 
 use contracts::Message;
-use saga::{Operation, State};
+use saga::{Operation, State, StepState};
 
 use super::play::{ORDER, Play, cancel, command_id, commands, done, name, names, refund_requested, refused, unknown};
 use crate::{
-    definitions::{self, CHECKOUT, REFUND},
+    definitions::{self, CHECKOUT, CHECKOUT_RESERVE_FIRST, REFUND},
     error::Refusal,
     events::Input,
+    instance::attention,
     operations::Asked,
 };
 use uuid::Uuid;
@@ -74,6 +75,48 @@ fn a_refused_undo_that_is_skipped_was_settled_by_hand() {
     assert_eq!((close.reason.as_str(), close.refunded_amount), ("SO_IT_IS", 0));
     play.hear(done(&news[0]));
     assert_eq!(play.saga().progress.state(), State::Undone);
+}
+
+#[test]
+fn s3_a_refund_that_was_settled_by_hand_and_is_made_after_all_is_told_once() {
+    let (mut play, refund) = stuck();
+    let close = play.operate(Operation::Skip).expect("allowed").pop().expect("a close");
+    assert_eq!((name(&close), play.saga().progress.steps[0].state), ("CloseOrder", StepState::Skipped));
+    let mut ended = play.clone();
+    assert_eq!(names(&ended.hear(done(&close))), ["SagaCompleted"]);
+    for (mut play, state) in [(play, State::Compensating), (ended, State::Undone)] {
+        let deadline = play.saga().deadline_at.is_some();
+        assert_eq!(names(&play.hear(done(&refund))), ["+PaymentRefunded"], "it is told, and nothing follows");
+        let saga = play.saga();
+        assert_eq!((saga.progress.steps[0].state, saga.kept.refunded_amount), (StepState::Undone, super::play::TOTAL));
+        assert_eq!((saga.progress.state(), saga.deadline_at.is_some()), (state, deadline));
+        let before = play.book.sagas.clone();
+        assert!(play.hear(done(&refund)).is_empty(), "once");
+        assert_eq!(play.book.sagas, before);
+    }
+}
+
+#[test]
+fn s6_a_skip_settles_what_a_person_was_told_of_and_asks_what_waits_for_its_turn() {
+    let (mut play, confirm) = Play::at_step(&CHECKOUT_RESERVE_FIRST, 4);
+    let of_capture = play.asks(refused(&confirm).expect("it can be refused"));
+    let cancel = play.asks(refused(&of_capture).expect("it can be refused"));
+    let of_authorization = play.asks(done(&cancel));
+    let release = play.asks(refused(&of_authorization).expect("it can be refused"));
+    play.hear(done(&release));
+    let why = |play: &Play| attention(&CHECKOUT_RESERVE_FIRST, &play.saga().progress);
+    assert_eq!(why(&play), "RefundPayment is refused; RefundPayment is refused");
+
+    let again = play.operate(Operation::Retry).expect("allowed").pop().expect("an undo");
+    play.hear(unknown(&again));
+    assert_eq!(why(&play), "RefundPayment has no answer", "the other one waits for its turn");
+    let news = play.operate(Operation::Skip).expect("allowed");
+    assert_eq!(names(&news), ["+SagaSkipped", "+SagaResumed", "RefundPayment"]);
+    let (Message::RefundPayment(first), Message::RefundPayment(asked)) = (&of_authorization, &news[2]) else { panic!("{news:?}") };
+    assert_eq!(asked.undoes, first.undoes, "that of the authorization");
+    let states = play.saga().progress.steps.iter().map(|stand| stand.state).collect::<Vec<_>>();
+    assert_eq!((states[1], states[3]), (StepState::Undoing, StepState::Skipped));
+    assert_eq!(name(&play.asks(done(&news[2]))), "CloseOrder");
 }
 
 #[test]

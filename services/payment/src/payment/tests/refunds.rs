@@ -96,7 +96,7 @@ fn what_needs_money_comes_again_later_while_it_is_not_known_whether_there_is_any
 }
 
 #[test]
-fn a_refund_of_another_payment_is_left_alone() {
+fn a_refund_of_another_payment_or_of_an_undo_is_left_alone() {
     let told = captured();
     let other = Refund {
         id: refund_id(1),
@@ -112,6 +112,12 @@ fn a_refund_of_another_payment_is_left_alone() {
     let answer = Answer::RefundFailed { refund_id: refund_id(1), reason: "REFUND_ID_TAKEN".into() };
     let said = Said { command_id: Some(Uuid::from_u128(101)), payment_id: payment_id(), answer };
     assert_eq!(step.effects, vec![Effect::Say(said)]);
+
+    let undone = captured().then(undo(UNDO));
+    let (command_id, refund_id) = (Uuid::from_u128(101), undone.row().refund_id());
+    let told = undone.then(Input::Refund { command_id, refund_id, amount: 7 });
+    let taken = Answer::RefundFailed { refund_id, reason: "REFUND_ID_TAKEN".into() };
+    assert_eq!((told.said(), told.refunds[&refund_id].command_id), (vec![(Some(command_id), taken)], None), "it is the undo's");
 }
 
 #[test]

@@ -174,6 +174,11 @@ fn a_void_that_is_refused_is_said_again_and_tried_again_for_another_undo_only() 
     assert_eq!(told.clone().then(capture()).said(), vec![failed_of(CAPTURE, VOIDED)], "what is undone is not taken");
     let other = told.clone().then(undo(UNDO_AGAIN));
     assert_eq!((other.said(), other.calls()), (vec![], vec![(Kind::Void, 2_400)]));
+    assert_eq!(
+        other.row().open_key(),
+        Some(own_key(UNDO_AGAIN, Kind::Void)),
+        "under the old key the provider would say what it said"
+    );
     let late = told.then(answered(Kind::Void, yes()));
     assert_eq!((late.state(), late.said()), (State::Voided, vec![voided(UNDO)]));
 }

@@ -21,6 +21,32 @@ fn s11_it_is_said_once_and_the_call_waits_for_a_person_each_time() {
 }
 
 #[test]
+fn s11_what_is_unknown_for_too_long_is_said_once_and_asked_about_all_the_same() {
+    let overdue = |kind| Input::Overdue { call: made(kind, 2_400) };
+    let told = Told::default().then(charge()).sent().then(overdue(Kind::Charge));
+    assert_eq!((told.state(), told.effects.len(), told.said()), (State::InFlight, 1, vec![is_unknown(DO)]));
+    assert_eq!(told.clone().then(overdue(Kind::Charge)).effects, vec![]);
+    // Then the provider can be asked, and does not know the key any more.
+    assert_eq!(told.clone().then(unknown(Kind::Charge)).effects, vec![Effect::SetAside { key: payment_id() }]);
+    let undone = told.then(undo(UNDO));
+    assert_eq!(undone.said(), vec![is_unknown(UNDO)]);
+    let back = undone.then(answered(Kind::Charge, yes())).then(overdue(Kind::Refund));
+    assert_eq!((back.state(), back.said()), (State::Refunding, vec![is_unknown(UNDO)]), "of another call it is said again");
+    assert_eq!(back.clone().then(overdue(Kind::Refund)).effects, vec![]);
+    assert_eq!(back.clone().then(answered(Kind::Refund, yes())).said(), vec![refunded(&back, Some(UNDO))]);
+}
+
+#[test]
+fn s11_what_was_withdrawn_may_be_forgotten_as_well() {
+    let told = Told::default().then(charge()).then(undo(UNDO)).then(unknown(Kind::Charge));
+    assert_eq!(told.said(), vec![is_unknown(DO), is_unknown(UNDO)]);
+    assert!(told.effects.contains(&Effect::SetAside { key: payment_id() }));
+    assert_eq!(told.clone().then(answered(Kind::Charge, no(VOIDED))).said(), vec![voided(UNDO)]);
+    let taken = told.then(answered(Kind::Charge, yes()));
+    assert_eq!((taken.state(), taken.calls()), (State::Refunding, vec![(Kind::Refund, 2_400)]));
+}
+
+#[test]
 fn s11_whatever_the_provider_says_later_still_counts() {
     let told = Told::default().then(charge()).sent().then(unknown(Kind::Charge));
     let taken = told.clone().then(answered(Kind::Charge, yes()));
