@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 
@@ -56,6 +57,16 @@ pub(super) async fn outcome(platform: &Process, order_id: &str) -> Order {
 async fn shown(platform: &Process, order_id: &str) -> Order {
     let request = GetOrderRequest { order_id: order_id.to_owned() };
     orders(platform).await.get_order(request).await.expect("there").into_inner().order.expect("an order")
+}
+
+/// A provider in a process of its own, a way to it that can fail, and a platform that knows no other.
+async fn over_a_proxy(dir: &Path, database: &str, env: &[(&str, &str)]) -> (Desk, Proxy, Process) {
+    let desk = Desk::start(database, &[], None).await;
+    let proxy = Proxy::start(desk.http).await.expect("a proxy");
+    let url = ("SETTLE_PROVIDER_URL", format!("http://127.0.0.1:{}", proxy.port()));
+    let env: Vec<_> = env.iter().map(|(name, value)| (*name, (*value).to_owned())).chain([url]).collect();
+    let platform = Process::start(dir, BusKind::Postgres, &env).await.expect("it starts");
+    (desk, proxy, platform)
 }
 
 /// Waits until there is a payment: its id is the provider's key.
@@ -189,14 +200,8 @@ fn s11_a_charge_that_was_never_made_and_is_never_answered_waits_for_a_person() {
 fn s11_a_person_is_told_once_of_a_charge_that_cannot_be_asked_about_and_it_goes_on_by_itself() {
     run(async {
         let (dir, database) = (data_dir().expect("a directory"), database().await);
-        let mut desk = Desk::start(&database, &[], None).await;
-        let proxy = Proxy::start(desk.http).await.expect("a proxy");
-        let env = [
-            ("SETTLE_PROVIDER_URL", format!("http://127.0.0.1:{}", proxy.port())),
-            ("SETTLE_PROVIDER_RETRY_MS_MAX", "200".to_owned()),
-            ("SETTLE_PROVIDER_KEY_WINDOW_S", "3".to_owned()),
-        ];
-        let platform = Process::start(dir.path(), BusKind::Postgres, &env).await.expect("it starts");
+        let env = [("SETTLE_PROVIDER_RETRY_MS_MAX", "200"), ("SETTLE_PROVIDER_KEY_WINDOW_S", "3")];
+        let (mut desk, proxy, platform) = over_a_proxy(dir.path(), &database, &env).await;
         rest_for_an_hour(&platform).await;
         proxy.after(Direction::ToClient, Mark::Pattern(b"SUCCEEDED".to_vec()), Then::CutBefore);
         let order_id = place(&platform, "").await;
@@ -233,10 +238,7 @@ fn s11_a_person_is_told_once_of_a_charge_that_cannot_be_asked_about_and_it_goes_
 fn s11_a_charge_whose_answer_is_cut_is_found_and_made_once() {
     run(async {
         let (dir, database) = (data_dir().expect("a directory"), database().await);
-        let desk = Desk::start(&database, &[], None).await;
-        let proxy = Proxy::start(desk.http).await.expect("a proxy");
-        let env = [("SETTLE_PROVIDER_URL", format!("http://127.0.0.1:{}", proxy.port()))];
-        let platform = Process::start(dir.path(), BusKind::Postgres, &env).await.expect("it starts");
+        let (_desk, proxy, platform) = over_a_proxy(dir.path(), &database, &[]).await;
         assert!(!platform.ready.databases.contains_key("provider"), "there is no sandbox in it");
 
         proxy.after(Direction::ToClient, Mark::Pattern(b"SUCCEEDED".to_vec()), Then::CutBefore);
@@ -259,13 +261,8 @@ fn s11_a_charge_whose_answer_is_cut_is_found_and_made_once() {
 fn s11_an_outage_of_the_provider_ends_and_all_orders_settle() {
     run(async {
         let (dir, database) = (data_dir().expect("a directory"), database().await);
-        let mut desk = Desk::start(&database, &[], None).await;
-        let proxy = Proxy::start(desk.http).await.expect("a proxy");
-        let env = [
-            ("SETTLE_PROVIDER_URL", format!("http://127.0.0.1:{}", proxy.port())),
-            ("SETTLE_PROVIDER_RETRY_MS_MAX", "2000".to_owned()),
-        ];
-        let platform = Process::start(dir.path(), BusKind::Postgres, &env).await.expect("it starts");
+        let env = [("SETTLE_PROVIDER_RETRY_MS_MAX", "2000")];
+        let (mut desk, proxy, platform) = over_a_proxy(dir.path(), &database, &env).await;
         desk.program.kill().await.expect("it is gone");
         let mut placed = Vec::new();
         for _ in 0..5 {

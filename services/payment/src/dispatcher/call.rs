@@ -183,6 +183,15 @@ mod tests {
         (outcome, provider.asked.into_inner().unwrap())
     }
 
+    /// What the provider is asked when a call of a kind is sent.
+    const SENT: [(Kind, &str); 5] = [
+        (Kind::Charge, "charge 1"),
+        (Kind::Authorize, "authorize 1"),
+        (Kind::Capture, "capture 1"),
+        (Kind::Void, "void 1"),
+        (Kind::Refund, "refund 1"),
+    ];
+
     async fn check(query: Result<Option<Known>, Unreachable>, call: Call, asked: &[&str], known: bool) {
         let (outcome, made) = made(query, provider::Outcome::Known(yes()), call).await;
         assert_eq!(made, asked);
@@ -191,13 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_first_call_is_sent_and_a_later_one_asks_first() {
-        for (kind, name) in [
-            (Kind::Charge, "charge 1"),
-            (Kind::Authorize, "authorize 1"),
-            (Kind::Capture, "capture 1"),
-            (Kind::Void, "void 1"),
-            (Kind::Refund, "refund 1"),
-        ] {
+        for (kind, name) in SENT {
             check(Ok(None), call(kind, 1, 0), &[name], true).await;
             check(Ok(None), call(kind, 2, 5), &["query 1", name], true).await;
             check(Ok(Some(yes())), call(kind, 2, 5), &["query 1"], true).await;
@@ -229,13 +232,7 @@ mod tests {
         let limits = Limits::default();
         let (unasked_s_max, window_s) = (limits.sent_unasked_s_max, limits.provider_key_window_s);
         assert!(0 < unasked_s_max && unasked_s_max < window_s);
-        for (kind, name) in [
-            (Kind::Charge, "charge 1"),
-            (Kind::Authorize, "authorize 1"),
-            (Kind::Capture, "capture 1"),
-            (Kind::Void, "void 1"),
-            (Kind::Refund, "refund 1"),
-        ] {
+        for (kind, name) in SENT {
             // A cause of the future is that of a clock that goes before ours.
             check(Ok(None), call(kind, 1, -9), &[name], true).await;
             check(Ok(None), call(kind, 1, unasked_s_max - 1), &[name], true).await;
