@@ -87,7 +87,7 @@ fn only_who_signs_is_believed_and_each_event_once() {
         for garbage in ["", "[]", "{", r#"{"id":"evt-1"}"#, r#"{"id":"evt-1","type":"charge.succeeded","key":"7"}"#] {
             assert_eq!(door.told(garbage, 0).await, refused(400, "MALFORMED_WEBHOOK"), "{garbage}");
         }
-        let long = format!("{body}{}", " ".repeat(64 * 1024));
+        let long = format!("{body}{}", " ".repeat(512 * 1024));
         assert_eq!(door.told(&long, 0).await.0, 413);
         let url = format!("http://{}/webhooks/provider", door.platform.ready.http);
         assert_eq!(answer(door.client.get(url)).await, refused(405, "METHOD_NOT_ALLOWED"));

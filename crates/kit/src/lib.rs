@@ -1,6 +1,7 @@
 //! What every service stands on.
 
 pub mod admin;
+pub mod body;
 pub mod counts;
 pub mod database;
 mod desks;

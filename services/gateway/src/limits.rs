@@ -2,8 +2,6 @@
 
 /// A longer request body is 413.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// A body that takes longer to arrive is 408.
-pub const BODY_READ_MS: u64 = 10_000;
 /// A longer answer of a service is refused.
 pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a service may take to answer, or to open a stream.

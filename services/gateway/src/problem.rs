@@ -5,13 +5,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, Method, StatusCode, header};
+use kit::body::BodyError;
 use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::{
     json::Violation,
-    limits::{BODY_BYTES_MAX, BODY_READ_MS, RETRY_AFTER_S, STREAMS_MAX},
+    limits::{RETRY_AFTER_S, STREAMS_MAX},
 };
 
 #[derive(Debug)]
@@ -43,20 +44,6 @@ impl Problem {
     pub(crate) fn media_type() -> Self {
         let detail = "The body must be application/json in UTF-8, not compressed.";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", detail)
-    }
-
-    pub(crate) fn too_large() -> Self {
-        let detail = format!("The body must not be longer than {BODY_BYTES_MAX} bytes.");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", detail)
-    }
-
-    pub(crate) fn too_slow() -> Self {
-        let detail = format!("The body did not arrive within {BODY_READ_MS} ms.");
-        Self::new(StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", detail)
-    }
-
-    pub(crate) fn broken_body() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BODY_BROKEN", "The body broke off.")
     }
 
     pub(crate) fn too_many_streams() -> Self {
@@ -115,6 +102,12 @@ impl Problem {
         };
         // Text, numbers and lists of text: there is nothing in it that JSON cannot say.
         serde_json::to_vec(&json).unwrap_or_default()
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        Self::new(error.status(), error.reason(), error.to_string())
     }
 }
 

@@ -1,22 +1,21 @@
 //! One request: find its route, build the message, ask the service, answer.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
-    body::{Body, HttpBody as _},
+    body::Body,
     extract::{Request, State},
     response::{IntoResponse as _, Response},
 };
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt as _;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header, request::Parts};
 use messaging::Trace;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::sync::Semaphore;
 
 use crate::{
     grpc::{self, Upstreams},
     json::write,
-    limits::{BODY_BYTES_MAX, BODY_READ_MS, STREAMS_MAX},
+    limits::{BODY_BYTES_MAX, STREAMS_MAX},
     problem::Problem,
     request,
     routes::{self, Found, Route, Routes},
@@ -96,29 +95,8 @@ fn unwritable(error: serde_json::Error) -> Problem {
 
 /// The whole body, within its bounds; JSON if there is any.
 async fn json_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
-    let body = whole(body).await?;
+    let body = kit::body::whole(body, BODY_BYTES_MAX).await?;
     if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::media_type()) }
-}
-
-/// The whole body, of whatever kind, within its bounds.
-pub(crate) async fn whole(body: Body) -> Result<Bytes, Problem> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(Problem::too_large());
-    }
-    timeout(Duration::from_millis(BODY_READ_MS), collect(body)).await.map_err(|_| Problem::too_slow())?
-}
-
-async fn collect(body: Body) -> Result<Bytes, Problem> {
-    let mut chunks = body.into_data_stream();
-    let mut whole = BytesMut::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Problem::broken_body())?;
-        if whole.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(Problem::too_large());
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.freeze())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -16,9 +16,9 @@ use tonic::Status;
 
 use crate::{
     grpc::{self, Upstreams},
-    limits::DEADLINE_MS,
+    limits::{BODY_BYTES_MAX, DEADLINE_MS},
     problem::Problem,
-    rest, trace,
+    trace,
 };
 
 pub(crate) const PATH: &str = "/webhooks/provider";
@@ -40,7 +40,7 @@ pub(crate) async fn other_method() -> Response {
 
 async fn hand_on(upstreams: &Upstreams, headers: &HeaderMap, body: Body, trace: &Trace) -> Result<(), Problem> {
     let channel = upstreams.of(SERVICE).ok_or_else(|| Problem::no_upstream(SERVICE))?;
-    let body = rest::whole(body).await?.to_vec();
+    let body = kit::body::whole(body, BODY_BYTES_MAX).await?.to_vec();
     let mut request = grpc::request(ReceiveWebhookRequest { body, signature: signature(headers) }, trace);
     request.set_timeout(Duration::from_millis(DEADLINE_MS));
     let mut payments = PaymentServiceClient::new(channel.clone());
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(nowhere.unwrap_err().into_response().status(), 501);
         let channel = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
         let upstreams = Upstreams::new().add("settle.payment.v1", channel);
-        let long = Body::from(vec![b' '; crate::limits::BODY_BYTES_MAX + 1]);
+        let long = Body::from(vec![b' '; BODY_BYTES_MAX + 1]);
         assert_eq!(
             hand_on(&upstreams, &HeaderMap::new(), long, &Trace::default()).await.unwrap_err().into_response().status(),
             413

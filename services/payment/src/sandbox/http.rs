@@ -12,7 +12,7 @@ use axum::{
     routing::{get, post},
 };
 use contracts::ids;
-use futures::StreamExt;
+use kit::body::BodyError;
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::Semaphore, time::timeout};
 use uuid::Uuid;
@@ -28,8 +28,6 @@ use crate::provider::{
 
 /// A longer request body is 413.
 const BODY_BYTES_MAX: usize = 16 * 1024;
-/// A body that takes longer to arrive is 408.
-const BODY_READ_MS: u64 = 10_000;
 /// Longer than the slowest answer a profile may ask for; what is never answered ends here.
 const REQUEST_MS_MAX: u64 = 150_000;
 /// Requests at a time; one more is 503.
@@ -141,24 +139,10 @@ async fn asked<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<(
         _ => None,
     };
     let key = key.ok_or_else(|| Refusal::bad("MALFORMED_KEY", "the header Idempotency-Key must be there once, a UUID"))?;
-    let too_slow = |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW", "the body did not arrive in time");
-    let body = timeout(Duration::from_millis(BODY_READ_MS), whole(body)).await.map_err(too_slow)??;
+    let refused = |error: BodyError| Refusal::new(error.status(), error.reason(), error.to_string());
+    let body = kit::body::whole(body, BODY_BYTES_MAX).await.map_err(refused)?;
     let body = serde_json::from_slice(&body).map_err(|error| Refusal::bad("MALFORMED_BODY", error.to_string()))?;
     Ok((key, body))
-}
-
-async fn whole(body: Body) -> Result<Vec<u8>, Refusal> {
-    let mut chunks = body.into_data_stream();
-    let mut whole = Vec::new();
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|_| Refusal::bad("BODY_BROKEN", "the body broke off"))?;
-        if whole.len() + chunk.len() > BODY_BYTES_MAX {
-            let text = format!("the body must not be longer than {BODY_BYTES_MAX} bytes");
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", text));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole)
 }
 
 fn answer(outcome: Outcome) -> Result<Response, Refusal> {
