@@ -154,12 +154,17 @@ impl Provider for Http {
         if let Some(since) = since {
             url.query_pairs_mut().append_pair("since", &time_text(since));
         }
-        if let Some((at, key)) = after {
-            url.query_pairs_mut().append_pair("after", &place_text(at, &key));
+        if let Some((at, key)) = &after {
+            url.query_pairs_mut().append_pair("after", &place_text(*at, key));
         }
         let request = self.client.get(url).timeout(Duration::from_millis(STATEMENT_MS_MAX));
         let (status, body) = self.exchange(request, STATEMENT_BYTES_MAX).await?;
-        entries_of(status, &body)
+        let page = entries_of(status, &body)?;
+        if goes_on(after.as_ref(), &page) {
+            Ok(page)
+        } else {
+            Err(Unreachable("a page of the provider's statement is not behind the one before it".to_owned()))
+        }
     }
 }
 
@@ -192,6 +197,13 @@ fn entries_of(status: u16, body: &[u8]) -> Result<Vec<StatementEntry>, Unreachab
     }
     let unreadable = |field| Unreachable(format!("an entry of the provider's statement has a strange {field}"));
     entries.into_iter().map(|entry| entry.read().map_err(unreadable)).collect()
+}
+
+/// A page that comes again would be read for ever.
+fn goes_on(after: Option<&(OffsetDateTime, String)>, page: &[StatementEntry]) -> bool {
+    let Some((at, key)) = after else { return true };
+    let again = page.last().is_some_and(|last| last.at == *at && last.key == *key);
+    !again && page.iter().all(|entry| entry.at >= *at)
 }
 
 fn error_code(body: &[u8]) -> Option<String> {
@@ -258,6 +270,22 @@ mod tests {
         let strange = String::from_utf8_lossy(page).replace("CHARGE", "GIFT");
         assert!(entries_of(200, strange.as_bytes()).unwrap_err().0.contains("kind"));
         assert!(entries_of(200, b"[]").is_err());
+    }
+
+    #[test]
+    fn a_page_that_comes_again_is_no_page() {
+        fn page(entries: &[(&str, &str)]) -> Vec<StatementEntry> {
+            let entry = |key: &str, at: &str| serde_json::json!({"key": key, "kind": "CHARGE", "amount": 7, "currency": "USD", "outcome": "SUCCEEDED", "authCode": "A", "at": at});
+            let entries: Vec<_> = entries.iter().map(|(key, at)| entry(key, at)).collect();
+            entries_of(200, serde_json::json!({ "entries": entries }).to_string().as_bytes()).unwrap()
+        }
+        let first = page(&[("a", "2025-03-04T05:06:07Z"), ("b", "2025-03-04T05:06:08Z")]);
+        let place = first.last().map(|last| (last.at, last.key.clone()));
+        assert!(goes_on(None, &first));
+        assert!(goes_on(place.as_ref(), &[]));
+        assert!(goes_on(place.as_ref(), &page(&[("c", "2025-03-04T05:06:08Z")])));
+        assert!(!goes_on(place.as_ref(), &first), "it would be read for ever");
+        assert!(!goes_on(place.as_ref(), &first[1..]), "nor does the last entry alone go on");
     }
 
     #[test]
