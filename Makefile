@@ -60,7 +60,7 @@ chaos: ## five minutes of killed and stopped processes on Kafka
 money: ## ten thousand orders under provider chaos, payment put back by a minute, what slow calls cost
 	@deploy/bootstrap.sh kafka
 	@cargo build --release
-	@SETTLE_CHAOS_ORDERS=10000 SETTLE_RESTORE_S=60 SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system -- --nocapture --test-threads 1 ten_thousand put_back_under_load
+	@SETTLE_CHAOS_ORDERS=10000 SETTLE_RESTORE_S=60 SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system -- --nocapture --test-threads 1 under_provider_chaos put_back_under_load
 	@SETTLE_TEST_BIN=$(CURDIR)/target/release/settle cargo test --test system one_percent_of_calls -- --ignored --nocapture
 
 soak: ## what takes long: an old snapshot, an orchestrator away, a million orders

@@ -26,12 +26,12 @@ const ORDER_WITHIN: Duration = Duration::from_secs(300);
 const REST_WITHIN: Duration = Duration::from_secs(300);
 
 #[test]
-fn ten_thousand_orders_under_provider_chaos_agree_to_the_minor_unit() {
+fn orders_under_provider_chaos_agree_to_the_minor_unit() {
     run(chaos(BusKind::Postgres, "checkout"));
 }
 
 #[test]
-fn ten_thousand_orders_under_provider_chaos_agree_to_the_minor_unit_on_kafka() {
+fn orders_under_provider_chaos_agree_to_the_minor_unit_on_kafka() {
     run(chaos(BusKind::Kafka, "checkout-reserve-first"));
 }
 
