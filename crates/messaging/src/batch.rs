@@ -16,7 +16,7 @@ use crate::{
     fault::Fault,
     item::{Item, Origin, Work},
     log,
-    outbox::{self, Outgoing},
+    outbox::{self, Outgoing, publishable},
     parking::{self, Held, New, Shelf},
     progress::{self, store::Move},
 };
@@ -274,9 +274,13 @@ impl<H: Handler> Desk<H> {
         };
         let state = state.expect("a batch with an input has its state");
         let decided = catch_unwind(AssertUnwindSafe(|| handler.decide(state, envelope)))
-            .map_err(|panic| Fault::Panic { index, message: text_of(panic.as_ref()) })?;
+            .map_err(|panic| Fault::Poison { index, reason: format!("panicked: {}", text_of(panic.as_ref())) })?;
         match decided {
             Ok(Decision { answer, news }) => {
+                let unpublishable = news.iter().find_map(|news| publishable::check(news, &envelope.correlation).err());
+                if let Some(why) = unpublishable {
+                    return Err(Fault::Poison { index, reason: why.to_string() });
+                }
                 self.settled.applied += 1;
                 if let Some(record) = item.record() {
                     self.known.apply(record);
@@ -287,7 +291,7 @@ impl<H: Handler> Desk<H> {
                     at: envelope.at,
                     correlation: envelope.correlation.clone(),
                     causation: envelope.id,
-                    trace: envelope.trace.clone(),
+                    trace: publishable::trace(&envelope.trace),
                     news,
                 }));
                 self.settled.answers.push((index, Ok(answer)));

@@ -252,8 +252,8 @@ impl<H: Handler> Worker<H> {
                         todo.push((items, looked_again));
                     }
                 },
-                Fault::Panic { index, message } => {
-                    items[index].work = Work::Poisoned(format!("panicked: {message}"));
+                Fault::Poison { index, reason } => {
+                    items[index].work = Work::Poisoned(reason);
                     todo.push((items, looked_again));
                 }
                 // Another instance was faster by a moment: loading again shows what it made.
