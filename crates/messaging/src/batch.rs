@@ -53,7 +53,7 @@ pub(crate) async fn settle<H: Handler>(
     let holding = advance(&mut tx, group, items).await?;
     let known = known(&mut tx, group, items).await?;
     let shelf = match holding {
-        true => Shelf::new(parking::store::held(&mut tx, group.name, &keys(items)).await?),
+        true => Shelf::of(&mut tx, group.name, items).await?,
         false => Shelf::default(),
     };
     let envelopes: Vec<&Envelope<H::Input>> = items.iter().copied().filter_map(Item::input).collect();
@@ -179,13 +179,6 @@ impl Known {
 
 pub(crate) fn hash(record: &Record) -> Vec<u8> {
     Sha256::digest(&record.payload).to_vec()
-}
-
-fn keys<'a, H: Handler>(items: &'a [&Item<H>]) -> Vec<&'a str> {
-    let mut keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
 }
 
 /// What comes out while a batch is decided.

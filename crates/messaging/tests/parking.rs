@@ -2,7 +2,7 @@
 
 use messaging::Parked;
 
-use crate::fixture::{On, Stage, key_in, keys_everywhere, store, wait};
+use crate::fixture::{On, Stage, faults, key_in, keys_everywhere, store, wait};
 
 /// What is held back, as (state, note).
 fn states(parked: &[Parked]) -> Vec<(String, String)> {
@@ -85,6 +85,30 @@ async fn a_long_parked_key_catches_up_with_its_stream(on: On) {
         stage.say("a", n, "ok").await;
     }
     pair.all_applied(&["a".to_owned()], 200).await;
+    pair.wait_parked(0).await;
+    stage.stop().await;
+}
+
+on_buses!(c05_a_batch_reads_not_all_that_waits_behind_a_parked_record: postgres, kafka);
+
+/// Shown by a row in the middle that is held: who read them all under lock would wait for it.
+async fn c05_a_batch_reads_not_all_that_waits_behind_a_parked_record(on: On) {
+    let stage = Stage::start(on).await;
+    let pair = &stage.pair;
+    let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
+    stage.say(&key, 1, "poison").await;
+    stage.say_news("behind", (2..=50).map(|n| pair.note(&key, n, "ok")).collect()).await;
+    pair.wait_parked(50).await;
+    let holder = faults::hold_dead_letter(&pair.consumer, pair.parked().await[25].id).await;
+    stage.say(&key, 51, "ok").await;
+    stage.say(&neighbour, 1, "ok").await;
+    pair.wait_seen(&neighbour, &[1]).await;
+    pair.wait_parked(51).await;
+    holder.rollback().await.unwrap();
+
+    pair.mind.cure();
+    assert_eq!(pair.redrive(&key).await, 51);
+    pair.wait_seen(&key, &(1..=51).collect::<Vec<_>>()).await;
     pair.wait_parked(0).await;
     stage.stop().await;
 }

@@ -42,6 +42,30 @@ fn c05_whatever_a_stranger_sends_is_parked_as_it_came() {
     });
 }
 
+/// No key is no promise of an order: each is applied, or parked, by itself.
+#[test]
+fn c05_records_without_a_key_do_not_wait_for_each_other() {
+    crate::fixture::run(async {
+        let stage = Stage::start(On::Kafka).await;
+        let pair = &stage.pair;
+        for payload in ["no note", "1 poison", "2 ok", "3 poison", "4 ok"] {
+            let note = Raw { kind: Some("test.Note"), payload: Some(payload.as_bytes()), ..Raw::default() };
+            produce_raw(pair.notes, 0, note).await;
+        }
+        pair.wait_seen("", &[2, 4]).await;
+        pair.wait_parked(3).await;
+        let parked = pair.parked().await;
+        assert!(parked.iter().all(|row| row.record.key.is_empty() && !row.behind), "{parked:?}");
+
+        // Nor does a redrive wait for the older ones.
+        pair.mind.cure();
+        assert_eq!(pair.redrive_ids(&[parked[2].id]).await.marked, [parked[2].id]);
+        pair.wait_seen("", &[2, 4, 3]).await;
+        pair.wait_parked(2).await;
+        stage.stop().await;
+    });
+}
+
 #[test]
 fn c08_the_same_id_with_another_payload_is_not_applied() {
     crate::fixture::run(async {
