@@ -39,6 +39,8 @@ pub(crate) struct Settled<H: Handler> {
     pub(crate) blamed: usize,
     /// All that became dead letters.
     pub(crate) dead_letters: u64,
+    /// Foreign records that were applied before.
+    pub(crate) duplicates: u64,
 }
 
 /// Settles the items in one transaction. On a fault nothing of it has happened; after a failed commit it may have, and the same batch again
@@ -69,7 +71,7 @@ pub(crate) async fn settle<H: Handler>(
     if !desk.blamed.is_empty() && desk.blamed.len() > group.park_room() {
         return Err(Fault::ParkLimit(desk.blamed));
     }
-    let Desk { shelf, known, news, blamed, dead, settled, .. } = desk;
+    let Desk { shelf, known, news, blamed, dead, repeats, settled, .. } = desk;
     let marked: Vec<Uuid> = items.iter().filter(|item| item.marked).filter_map(|item| item.record()).map(|r| r.id).collect();
     if !marked.is_empty() {
         crash::store::unmark(&mut tx, group.name, &marked).await?;
@@ -94,7 +96,17 @@ pub(crate) async fn settle<H: Handler>(
     for (record, reason) in &dead {
         log::dead_letter(group.name, record, reason);
     }
-    Ok(Settled { said, saved: !envelopes.is_empty(), blamed: blamed.len(), dead_letters: dead.len() as u64, ..settled })
+    for record in repeats.iter().filter_map(|index| items[*index].record()) {
+        log::duplicate(group.name, record);
+    }
+    Ok(Settled {
+        said,
+        saved: !envelopes.is_empty(),
+        blamed: blamed.len(),
+        dead_letters: dead.len() as u64,
+        duplicates: repeats.len() as u64,
+        ..settled
+    })
 }
 
 /// Moves the batch's streams, all or nothing; whether the group holds anything back.
@@ -192,6 +204,8 @@ struct Desk<H: Handler> {
     blamed: Vec<usize>,
     /// Records that become dead letters, with the reason.
     dead: Vec<(Record, String)>,
+    /// Items that were applied before.
+    repeats: Vec<usize>,
     settled: Settled<H>,
 }
 
@@ -206,8 +220,9 @@ impl<H: Handler> Desk<H> {
             parked: 0,
             blamed: 0,
             dead_letters: 0,
+            duplicates: 0,
         };
-        Self { shelf, known, news: Vec::new(), index: 0, blamed: Vec::new(), dead: Vec::new(), settled }
+        Self { shelf, known, news: Vec::new(), index: 0, blamed: Vec::new(), dead: Vec::new(), repeats: Vec::new(), settled }
     }
 
     fn decide_all(&mut self, handler: &H, mut state: Option<&mut H::State>, items: &[&Item<H>]) -> Result<(), Fault> {
@@ -226,6 +241,10 @@ impl<H: Handler> Desk<H> {
         let held = matches!(item.origin, Origin::Held(_));
         match self.known.look(record) {
             Seen::Same => {
+                // What the reader saw to be a repeat has been told of.
+                if !matches!(item.origin, Origin::Again(_)) {
+                    self.repeats.push(self.index);
+                }
                 self.skip(item);
                 return false;
             }

@@ -109,9 +109,11 @@ impl Meters {
         }
     }
 
-    pub(crate) fn duplicate(&self) {
-        self.counts.duplicates.fetch_add(1, Ordering::Relaxed);
-        self.duplicates.add(1, &self.group);
+    pub(crate) fn duplicates(&self, n: u64) {
+        if n > 0 {
+            self.counts.duplicates.fetch_add(n, Ordering::Relaxed);
+            self.duplicates.add(n, &self.group);
+        }
     }
 
     /// Records that now wait for a person, and that alone: what is early or of a newer version is not among them.
@@ -148,7 +150,7 @@ mod tests {
         let (one, other, stranger) = (Meters::of("counted"), Meters::of("counted"), Meters::of("not counted"));
         one.batch(7, 4, 2, 1);
         other.batch(1, 1, 0, 0);
-        one.duplicate();
+        one.duplicates(1);
         other.retry();
         one.fenced();
         one.dead_letters(1);

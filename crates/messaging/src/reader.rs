@@ -294,7 +294,7 @@ impl<H: Handler> Reader<H> {
                 self.runner.deliver(item).await
             }
             Judgement::Repeat => {
-                self.meters.duplicate();
+                self.meters.duplicates(1);
                 log::duplicate(self.group.name, &record);
                 if self.dedupe {
                     return true;

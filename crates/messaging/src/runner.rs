@@ -334,6 +334,7 @@ impl<H: Handler> Worker<H> {
         self.bus.said(self.group.name, &settled.said);
         self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);
         self.meters.dead_letters(settled.dead_letters);
+        self.meters.duplicates(settled.duplicates);
         self.group.parked(settled.blamed);
         self.go_on(items);
         self.committed.note(items);

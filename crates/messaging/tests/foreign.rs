@@ -15,6 +15,8 @@ fn a_foreign_record_is_applied_once() {
         stage.say(&key, 3, "ok").await;
         pair.wait_seen(&key, &[1, 2, 3]).await;
 
+        wait("the second one to be counted, and it alone", || async { messaging::totals()[pair.group].duplicates == 1 }).await;
+
         // The same id with something else to say is not the same record.
         produce(pair.notes, 0, &key, &event_id, "2 changed").await;
         pair.wait_parked(1).await;
@@ -53,6 +55,7 @@ fn c04_the_same_foreign_record_in_two_partitions_has_one_effect() {
         }
         assert_eq!(store::seen(&pair.consumer).await, i64::from(PARTITIONS) + 1, "one effect of the foreign record");
         assert_eq!(store::said_on(&pair.consumer, pair.echoes).await, i64::from(PARTITIONS) + 1, "said on once");
+        wait("the others to be counted as repeats", || async { messaging::totals()[pair.group].duplicates == 3 }).await;
         assert_eq!(pair.parked().await.len(), 0);
         for instance in instances {
             instance.stop().await;
