@@ -19,6 +19,7 @@ use crate::{
     outbox::{self, Outgoing, publishable},
     parking::{self, Held, New, Shelf},
     progress::{self, store::Move},
+    record::storable,
 };
 
 /// What a caller is told.
@@ -276,11 +277,11 @@ impl<H: Handler> Desk<H> {
                 return Ok(());
             }
             Work::Waits => {
-                self.refuse(item, Verdict::Unknown, "of a version that is not known here".to_owned());
+                self.refuse(item, Verdict::Unknown, "of a version that is not known here");
                 return Ok(());
             }
             Work::Poisoned(reason) => {
-                self.refuse(item, Verdict::Poison, reason.clone());
+                self.refuse(item, Verdict::Poison, reason);
                 return Ok(());
             }
         };
@@ -309,7 +310,7 @@ impl<H: Handler> Desk<H> {
                 self.settled.answers.push((index, Ok(answer)));
             }
             Err(refusal) => {
-                self.refuse(item, refusal.verdict(), refusal.to_string());
+                self.refuse(item, refusal.verdict(), &refusal.to_string());
                 self.settled.answers.push((index, Err(refusal)));
             }
         }
@@ -317,8 +318,10 @@ impl<H: Handler> Desk<H> {
     }
 
     /// What a refusal means for a record; a caller is simply told.
-    fn refuse(&mut self, item: &Item<H>, verdict: Verdict, reason: String) {
+    fn refuse(&mut self, item: &Item<H>, verdict: Verdict, reason: &str) {
         let Some(record) = item.record() else { return };
+        // It may quote what came.
+        let reason = storable(reason);
         match (verdict, &item.origin) {
             (Verdict::Skip, _) => self.skip(item),
             // A person gave it up, and the handler will not even refuse it: whoever said it has no answer.

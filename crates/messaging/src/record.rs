@@ -83,6 +83,11 @@ pub struct Record {
     pub trace: Trace,
 }
 
+/// Postgres stores no NUL in a text.
+pub(crate) fn storable(text: &str) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
+}
+
 /// Place of a record in its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {

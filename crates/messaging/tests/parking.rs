@@ -1,8 +1,8 @@
 //! A poisoned record parks its key; everything else flows on. A redrive applies what is parked, in order, once.
 
-use messaging::Parked;
+use messaging::{Held, Parked};
 
-use crate::fixture::{On, Stage, faults, key_in, keys_everywhere, store, wait};
+use crate::fixture::{On, Pair, Stage, desk, faults, key_in, keys_everywhere, store, wait};
 
 /// What is held back, as (state, note).
 fn states(parked: &[Parked]) -> Vec<(String, String)> {
@@ -110,6 +110,26 @@ async fn c05_a_batch_reads_not_all_that_waits_behind_a_parked_record(on: On) {
     assert_eq!(pair.redrive(&key).await, 51);
     pair.wait_seen(&key, &(1..=51).collect::<Vec<_>>()).await;
     pair.wait_parked(0).await;
+    stage.stop().await;
+}
+
+on_buses!(c05_a_reason_that_no_database_holds_is_told_as_far_as_it_can_be: postgres);
+
+/// With a copy too, and when it is tried again in vain.
+async fn c05_a_reason_that_no_database_holds_is_told_as_far_as_it_can_be(on: On) {
+    let stage = Stage::with_copies(Pair::new(on).await).await;
+    let pair = &stage.pair;
+    let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
+    stage.say(&key, 1, "unspeakable").await;
+    stage.say(&neighbour, 1, "ok").await;
+    pair.wait_seen(&neighbour, &[1]).await;
+    pair.wait_parked(1).await;
+    assert_eq!(pair.parked().await[0].reason, "no database holds \u{fffd}");
+    assert_eq!(pair.redrive(&key).await, 1);
+    wait("it to be parked again", || async { pair.parked().await.iter().any(|row| row.held == Held::Parked && row.redrives == 1) })
+        .await;
+    assert_eq!(pair.mind.refused(), 2);
+    assert_eq!(desk::said(&pair.consumer, desk::copies_of(pair.notes)).await.len(), 2);
     stage.stop().await;
 }
 

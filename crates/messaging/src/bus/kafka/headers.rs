@@ -11,7 +11,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{is_shared, store::Line};
-use crate::{Place, Record, Stream, Trace, clock, outbox::publishable};
+use crate::{Place, Record, Stream, Trace, clock, outbox::publishable, record::storable};
 
 const ID: &str = "ce_id";
 const SOURCE: &str = "ce_source";
@@ -157,11 +157,6 @@ pub(super) fn read(message: &BorrowedMessage<'_>) -> Record {
         trace: publishable::trace(&Trace { parent: found.traceparent.map(storable), state: found.tracestate.map(storable) }),
         stream,
     }
-}
-
-/// Postgres stores no NUL in a text.
-fn storable(text: &str) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
 /// When the producer or the broker says that it was written.
