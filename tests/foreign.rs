@@ -4,6 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use contracts::{
@@ -24,6 +25,9 @@ use crate::{
     process::Process,
 };
 
+/// METRICS comes every 10 s.
+const METRICS_WITHIN: Duration = Duration::from_secs(60);
+
 /// No protobuf: its first field has a wire type that there is not.
 const GARBAGE: [u8; 4] = [0xff, 0xfe, 0x00, 0x01];
 
@@ -31,7 +35,8 @@ const GARBAGE: [u8; 4] = [0xff, 0xfe, 0x00, 0x01];
 fn a_record_of_a_python_producer_has_one_effect_and_garbage_is_kept() {
     run(async {
         let dir = data_dir().expect("a directory");
-        let platform = Process::start(dir.path(), BusKind::Kafka, &[]).await.expect("it starts");
+        let told = ("RUST_LOG", "info,messaging=debug".to_owned());
+        let platform = Process::start(dir.path(), BusKind::Kafka, &[told]).await.expect("it starts");
         let desk = Desk::open(dir.path()).await;
         let mut orders = OrderServiceClient::new(settle::client::connect(&platform.ready.grpc).await.expect("gRPC answers"));
         let order_id = confirmed(&mut orders).await;
@@ -51,6 +56,14 @@ fn a_record_of_a_python_producer_has_one_effect_and_garbage_is_kept() {
         let applied: i64 =
             sqlx::query_scalar(sql).bind(event_id).fetch_one(&mut database(&platform, "order").await).await.expect("read");
         assert_eq!(applied, 1);
+        let counted = || async { (repeats_counted(&platform) >= Some(1)).then_some(()) };
+        local::until("the second one to be counted", METRICS_WITHIN, counted).await.expect("it is");
+        let is_told = |line: &Value| line["type"] == "DUPLICATE_EVENT" && line["eventId"] == event_id.to_string();
+        let repeats: Vec<Value> =
+            platform.log().iter().filter_map(|line| serde_json::from_str(line).ok()).filter(is_told).collect();
+        let [repeat] = repeats.as_slice() else { panic!("the second one is told of, and it alone: {repeats:?}") };
+        assert_eq!(repeat["service"], "order");
+        assert!(repeat["eventType"].is_string() && repeat["correlationId"].is_string(), "{repeat}");
 
         // Garbage under a key of the same partition: what comes behind it is not held up.
         let nobody = key_in(partition);
@@ -65,6 +78,13 @@ fn a_record_of_a_python_producer_has_one_effect_and_garbage_is_kept() {
         assert_eq!(entries(&mut orders, &order_id, "CourierArrived").await, 1);
         platform.stop().await.expect("it ends well");
     });
+}
+
+/// What the newest METRICS line of the order service says.
+fn repeats_counted(platform: &Process) -> Option<u64> {
+    let lines = platform.log();
+    let mut lines = lines.iter().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.find(|line| line["type"] == "METRICS" && line["service"] == "order")?["duplicatesSkipped"].as_u64()
 }
 
 /// Where foreign.py put a record.

@@ -22,7 +22,7 @@ const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 /// Those that hear `order.events`.
 const HEARERS: [&str; 4] = ["inventory", "notification", "orchestrator", "shipping"];
 
-/// What a line of each type has, beside `service`. DUPLICATE_EVENT has no cause here; its fields are tested in `messaging`.
+/// What a line of each type has, beside `service`. DUPLICATE_EVENT has no cause here, but in `foreign.rs`.
 const FIELDS: &[(&str, &[&str])] = &[
     ("STARTUP", &[]),
     ("EVENT_RECEIVED", &["eventId", "eventType", "topic", "partition", "correlationId"]),

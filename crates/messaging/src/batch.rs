@@ -16,9 +16,10 @@ use crate::{
     fault::Fault,
     item::{Item, Origin, Work},
     log,
-    outbox::{self, Outgoing},
+    outbox::{self, Outgoing, publishable},
     parking::{self, Held, New, Shelf},
     progress::{self, store::Move},
+    record::storable,
 };
 
 /// What a caller is told.
@@ -39,6 +40,8 @@ pub(crate) struct Settled<H: Handler> {
     pub(crate) blamed: usize,
     /// All that became dead letters.
     pub(crate) dead_letters: u64,
+    /// Foreign records that were applied before.
+    pub(crate) duplicates: u64,
 }
 
 /// Settles the items in one transaction. On a fault nothing of it has happened; after a failed commit it may have, and the same batch again
@@ -53,7 +56,7 @@ pub(crate) async fn settle<H: Handler>(
     let holding = advance(&mut tx, group, items).await?;
     let known = known(&mut tx, group, items).await?;
     let shelf = match holding {
-        true => Shelf::new(parking::store::held(&mut tx, group.name, &keys(items)).await?),
+        true => Shelf::of(&mut tx, group.name, items).await?,
         false => Shelf::default(),
     };
     let envelopes: Vec<&Envelope<H::Input>> = items.iter().copied().filter_map(Item::input).collect();
@@ -69,7 +72,7 @@ pub(crate) async fn settle<H: Handler>(
     if !desk.blamed.is_empty() && desk.blamed.len() > group.park_room() {
         return Err(Fault::ParkLimit(desk.blamed));
     }
-    let Desk { shelf, known, news, blamed, dead, settled, .. } = desk;
+    let Desk { shelf, known, news, blamed, dead, repeats, settled, .. } = desk;
     let marked: Vec<Uuid> = items.iter().filter(|item| item.marked).filter_map(|item| item.record()).map(|r| r.id).collect();
     if !marked.is_empty() {
         crash::store::unmark(&mut tx, group.name, &marked).await?;
@@ -94,7 +97,17 @@ pub(crate) async fn settle<H: Handler>(
     for (record, reason) in &dead {
         log::dead_letter(group.name, record, reason);
     }
-    Ok(Settled { said, saved: !envelopes.is_empty(), blamed: blamed.len(), dead_letters: dead.len() as u64, ..settled })
+    for record in repeats.iter().filter_map(|index| items[*index].record()) {
+        log::duplicate(group.name, record);
+    }
+    Ok(Settled {
+        said,
+        saved: !envelopes.is_empty(),
+        blamed: blamed.len(),
+        dead_letters: dead.len() as u64,
+        duplicates: repeats.len() as u64,
+        ..settled
+    })
 }
 
 /// Moves the batch's streams, all or nothing; whether the group holds anything back.
@@ -181,13 +194,6 @@ pub(crate) fn hash(record: &Record) -> Vec<u8> {
     Sha256::digest(&record.payload).to_vec()
 }
 
-fn keys<'a, H: Handler>(items: &'a [&Item<H>]) -> Vec<&'a str> {
-    let mut keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
-    keys.sort_unstable();
-    keys.dedup();
-    keys
-}
-
 /// What comes out while a batch is decided.
 struct Desk<H: Handler> {
     shelf: Shelf,
@@ -199,6 +205,8 @@ struct Desk<H: Handler> {
     blamed: Vec<usize>,
     /// Records that become dead letters, with the reason.
     dead: Vec<(Record, String)>,
+    /// Items that were applied before.
+    repeats: Vec<usize>,
     settled: Settled<H>,
 }
 
@@ -213,8 +221,9 @@ impl<H: Handler> Desk<H> {
             parked: 0,
             blamed: 0,
             dead_letters: 0,
+            duplicates: 0,
         };
-        Self { shelf, known, news: Vec::new(), index: 0, blamed: Vec::new(), dead: Vec::new(), settled }
+        Self { shelf, known, news: Vec::new(), index: 0, blamed: Vec::new(), dead: Vec::new(), repeats: Vec::new(), settled }
     }
 
     fn decide_all(&mut self, handler: &H, mut state: Option<&mut H::State>, items: &[&Item<H>]) -> Result<(), Fault> {
@@ -233,6 +242,10 @@ impl<H: Handler> Desk<H> {
         let held = matches!(item.origin, Origin::Held(_));
         match self.known.look(record) {
             Seen::Same => {
+                // What the reader saw to be a repeat has been told of.
+                if !matches!(item.origin, Origin::Again(_)) {
+                    self.repeats.push(self.index);
+                }
                 self.skip(item);
                 return false;
             }
@@ -264,19 +277,23 @@ impl<H: Handler> Desk<H> {
                 return Ok(());
             }
             Work::Waits => {
-                self.refuse(item, Verdict::Unknown, "of a version that is not known here".to_owned());
+                self.refuse(item, Verdict::Unknown, "of a version that is not known here");
                 return Ok(());
             }
             Work::Poisoned(reason) => {
-                self.refuse(item, Verdict::Poison, reason.clone());
+                self.refuse(item, Verdict::Poison, reason);
                 return Ok(());
             }
         };
         let state = state.expect("a batch with an input has its state");
         let decided = catch_unwind(AssertUnwindSafe(|| handler.decide(state, envelope)))
-            .map_err(|panic| Fault::Panic { index, message: text_of(panic.as_ref()) })?;
+            .map_err(|panic| Fault::Poison { index, reason: format!("panicked: {}", text_of(panic.as_ref())) })?;
         match decided {
             Ok(Decision { answer, news }) => {
+                let unpublishable = news.iter().find_map(|news| publishable::check(news, &envelope.correlation).err());
+                if let Some(why) = unpublishable {
+                    return Err(Fault::Poison { index, reason: why.to_string() });
+                }
                 self.settled.applied += 1;
                 if let Some(record) = item.record() {
                     self.known.apply(record);
@@ -287,13 +304,13 @@ impl<H: Handler> Desk<H> {
                     at: envelope.at,
                     correlation: envelope.correlation.clone(),
                     causation: envelope.id,
-                    trace: envelope.trace.clone(),
+                    trace: publishable::trace(&envelope.trace),
                     news,
                 }));
                 self.settled.answers.push((index, Ok(answer)));
             }
             Err(refusal) => {
-                self.refuse(item, refusal.verdict(), refusal.to_string());
+                self.refuse(item, refusal.verdict(), &refusal.to_string());
                 self.settled.answers.push((index, Err(refusal)));
             }
         }
@@ -301,8 +318,10 @@ impl<H: Handler> Desk<H> {
     }
 
     /// What a refusal means for a record; a caller is simply told.
-    fn refuse(&mut self, item: &Item<H>, verdict: Verdict, reason: String) {
+    fn refuse(&mut self, item: &Item<H>, verdict: Verdict, reason: &str) {
         let Some(record) = item.record() else { return };
+        // It may quote what came.
+        let reason = storable(reason);
         match (verdict, &item.origin) {
             (Verdict::Skip, _) => self.skip(item),
             // A person gave it up, and the handler will not even refuse it: whoever said it has no answer.

@@ -34,8 +34,8 @@ pub enum Error {
 pub(crate) enum Fault {
     /// One of the inputs cannot be saved; bisecting finds it.
     Blame(sqlx::Error),
-    /// Deciding this input panicked.
-    Panic { index: usize, message: String },
+    /// Deciding this input panicked, or came to what cannot be published.
+    Poison { index: usize, reason: String },
     /// Other instances moved these streams, or an in-doubt commit went through after all.
     Moved(Vec<Stream>),
     /// These would be dead letters, and that is more than may be parked.

@@ -110,7 +110,7 @@ pub(crate) async fn start<H: Handler>(
             }
         });
     }
-    let shelf = shelf_rounds(runner.clone(), handler.clone(), group.clone(), pool.clone(), owned);
+    let shelf = shelf_rounds(runner.clone(), handler.clone(), group.clone(), pool.clone(), owned, meters.clone());
     let stop = tasks.clone();
     tasks.spawn("parked records", async move {
         tokio::select! {
@@ -289,12 +289,13 @@ impl<H: Handler> Reader<H> {
                 let origin = Origin::Stream { record, before, after, restart: self.restart.clone() };
                 let item = Item::heard(self.handler.as_ref(), self.group.name, origin);
                 if let (Work::UnknownType, Some(record)) = (&item.work, item.record()) {
+                    self.meters.unknown_type();
                     self.group.unknown_types.heard(record);
                 }
                 self.runner.deliver(item).await
             }
             Judgement::Repeat => {
-                self.meters.duplicate();
+                self.meters.duplicates(1);
                 log::duplicate(self.group.name, &record);
                 if self.dedupe {
                     return true;
@@ -344,6 +345,7 @@ async fn shelf_rounds<H: Handler>(
     group: Arc<Group>,
     pool: PgPool,
     owned: watch::Receiver<Vec<i32>>,
+    meters: Arc<Meters>,
 ) {
     let early_wait_s = group.limits.early_wait_s;
     // The last row that was looked at while a look is full: what waits for rows further behind must not keep them from being seen.
@@ -358,6 +360,7 @@ async fn shelf_rounds<H: Handler>(
             let room = group.park_room();
             let given_up = parking::give_up(&mut db, &group, early_wait_s, room).await?;
             group.given_up(given_up.len(), room);
+            meters.dead_letters(given_up.len() as u64);
             for (event_id, key, reason) in given_up {
                 log::given_up(group.name, event_id, &key, &reason);
             }

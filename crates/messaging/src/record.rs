@@ -67,7 +67,7 @@ pub struct Record {
     pub kafka_offset: Option<i64>,
     /// The same message has the same id, however often it comes: the header `ce_id`.
     pub id: Uuid,
-    /// Of the records of one key a group applies the earlier first, within a stream.
+    /// Of the records of one key a group applies the earlier first, within a stream. Records without one have no order.
     pub key: String,
     /// Full protobuf name: the header `ce_type`. Empty where a foreign producer gave none.
     pub type_name: String,
@@ -81,6 +81,11 @@ pub struct Record {
     pub causation: Option<Uuid>,
     /// Of which trace it is a part.
     pub trace: Trace,
+}
+
+/// Postgres stores no NUL in a text.
+pub(crate) fn storable(text: &str) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
 /// Place of a record in its stream.

@@ -252,8 +252,8 @@ impl<H: Handler> Worker<H> {
                         todo.push((items, looked_again));
                     }
                 },
-                Fault::Panic { index, message } => {
-                    items[index].work = Work::Poisoned(format!("panicked: {message}"));
+                Fault::Poison { index, reason } => {
+                    items[index].work = Work::Poisoned(reason);
                     todo.push((items, looked_again));
                 }
                 // Another instance was faster by a moment: loading again shows what it made.
@@ -334,6 +334,7 @@ impl<H: Handler> Worker<H> {
         self.bus.said(self.group.name, &settled.said);
         self.meters.batch(items.len(), settled.applied, settled.skipped, settled.parked);
         self.meters.dead_letters(settled.dead_letters);
+        self.meters.duplicates(settled.duplicates);
         self.group.parked(settled.blamed);
         self.go_on(items);
         self.committed.note(items);

@@ -18,6 +18,7 @@ async fn a_dead_letter_is_copied_as_it_came(on: On) {
     let [copy] = said.as_slice() else { panic!("{} copies: what only waits behind it is no dead letter", said.len()) };
     assert_eq!((&copy.payload[..], &copy.key, &copy.type_name), (&record.payload[..], &record.key, &record.type_name));
     assert_eq!((&copy.correlation, copy.causation), (&record.correlation, record.causation));
+    assert_eq!(copy.tracestate, record.trace.state);
     assert_ne!(copy.id, record.id, "it is a message of its own");
     let extra = copy.extra.as_deref().unwrap();
     let id = record.id.to_string();

@@ -9,7 +9,9 @@ use futures::future::join_all;
 use messaging::CallError;
 
 use crate::fixture::{
-    Instance, On, Pair, Stage, faults, id, key_in,
+    Instance, On, Pair, Stage, desk,
+    faults::{self, Sizes},
+    id, key_in,
     publisher::{Manner, Publisher, Say},
     store, wait,
 };
@@ -99,15 +101,30 @@ impl Looks {
 
 on_buses!(o05_what_cannot_be_published_cannot_be_committed: postgres);
 
-/// Whoever writes it, and by whatever way: the table refuses it.
+/// Whoever writes it, and by whatever way: the table refuses it, for what would be a header too.
 async fn o05_what_cannot_be_published_cannot_be_committed(on: On) {
-    const CHECK_VIOLATION: &str = "23514";
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
-    let put = |kind, bytes| faults::put(&pair.publisher, pair.flags, kind, bytes);
-    assert_eq!(put("test.Flag", PAYLOAD_BYTES_MAX + 1).await.as_deref(), Some(CHECK_VIOLATION), "too large");
-    assert_eq!(put("", 1).await.as_deref(), Some(CHECK_VIOLATION), "of no type");
-    assert_eq!(put("test.Flag", PAYLOAD_BYTES_MAX).await, None, "as large as may be");
+    let largest = Sizes { kind: 1_024, key: 1_024, payload: 262_144, correlation: 1_024, traceparent: 256, tracestate: 512 };
+    // Of a copy all of it together, the key twice.
+    let copy = Sizes { kind: 9, key: 100_000, payload: 600_000, correlation: 99_000, traceparent: 55, tracestate: 936 };
+    let copies = desk::copies_of(pair.flags);
+    for (topic, fits) in [(pair.flags, largest), (copies, copy)] {
+        for (larger, part) in [
+            (Sizes { kind: fits.kind + 1, ..fits }, "type"),
+            (Sizes { key: fits.key + 1, ..fits }, "key"),
+            (Sizes { payload: fits.payload + 1, ..fits }, "payload"),
+            (Sizes { correlation: fits.correlation + 1, ..fits }, "correlation"),
+            (Sizes { traceparent: fits.traceparent + 1, ..fits }, "traceparent"),
+            (Sizes { tracestate: fits.tracestate + 1, ..fits }, "tracestate"),
+        ] {
+            let refused = faults::put(&pair.publisher, topic, larger).await;
+            assert_eq!(refused.as_deref(), Some("outbox_publishable"), "the {part} on {topic}");
+        }
+        assert_eq!(faults::put(&pair.publisher, topic, fits).await, None, "as large as may be on {topic}");
+    }
+    let untyped = faults::put(&pair.publisher, pair.notes, Sizes { kind: 0, ..largest }).await;
+    assert_eq!(untyped.as_deref(), Some("outbox_publishable"), "of no type");
     stage.stop().await;
 }
 

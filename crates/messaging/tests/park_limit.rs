@@ -93,6 +93,7 @@ async fn no_more_early_records_are_given_up_than_may_be_parked(on: On) {
     wait("some to be given up", || async { count(Held::Parked).await == PARK_MAX }).await;
     wait("that to be said", || async { log::said(pair.group, "PARK_LIMIT", "wait on") > 0 }).await;
     assert_eq!(count(Held::Early).await, EARLY - PARK_MAX);
+    assert_eq!(messaging::totals()[pair.group].dead_letters, PARK_MAX as u64, "each is counted, once");
 
     for key in &keys {
         publisher.call(&format!("flag/{key}"), key, crate::fixture::publisher::Say::plain(vec![pair.flag(key)])).await.unwrap();

@@ -1,8 +1,8 @@
 //! A poisoned record parks its key; everything else flows on. A redrive applies what is parked, in order, once.
 
-use messaging::Parked;
+use messaging::{Held, Parked};
 
-use crate::fixture::{On, Stage, key_in, keys_everywhere, store, wait};
+use crate::fixture::{On, Pair, Stage, desk, faults, key_in, keys_everywhere, store, wait};
 
 /// What is held back, as (state, note).
 fn states(parked: &[Parked]) -> Vec<(String, String)> {
@@ -89,6 +89,50 @@ async fn a_long_parked_key_catches_up_with_its_stream(on: On) {
     stage.stop().await;
 }
 
+on_buses!(c05_a_batch_reads_not_all_that_waits_behind_a_parked_record: postgres, kafka);
+
+/// Shown by a row in the middle that is held: who read them all under lock would wait for it.
+async fn c05_a_batch_reads_not_all_that_waits_behind_a_parked_record(on: On) {
+    let stage = Stage::start(on).await;
+    let pair = &stage.pair;
+    let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
+    stage.say(&key, 1, "poison").await;
+    stage.say_news("behind", (2..=50).map(|n| pair.note(&key, n, "ok")).collect()).await;
+    pair.wait_parked(50).await;
+    let holder = faults::hold_dead_letter(&pair.consumer, pair.parked().await[25].id).await;
+    stage.say(&key, 51, "ok").await;
+    stage.say(&neighbour, 1, "ok").await;
+    pair.wait_seen(&neighbour, &[1]).await;
+    pair.wait_parked(51).await;
+    holder.rollback().await.unwrap();
+
+    pair.mind.cure();
+    assert_eq!(pair.redrive(&key).await, 51);
+    pair.wait_seen(&key, &(1..=51).collect::<Vec<_>>()).await;
+    pair.wait_parked(0).await;
+    stage.stop().await;
+}
+
+on_buses!(c05_a_reason_that_no_database_holds_is_told_as_far_as_it_can_be: postgres);
+
+/// With a copy too, and when it is tried again in vain.
+async fn c05_a_reason_that_no_database_holds_is_told_as_far_as_it_can_be(on: On) {
+    let stage = Stage::with_copies(Pair::new(on).await).await;
+    let pair = &stage.pair;
+    let (key, neighbour) = (key_in(0, 0), key_in(0, 1));
+    stage.say(&key, 1, "unspeakable").await;
+    stage.say(&neighbour, 1, "ok").await;
+    pair.wait_seen(&neighbour, &[1]).await;
+    pair.wait_parked(1).await;
+    assert_eq!(pair.parked().await[0].reason, "no database holds \u{fffd}");
+    assert_eq!(pair.redrive(&key).await, 1);
+    wait("it to be parked again", || async { pair.parked().await.iter().any(|row| row.held == Held::Parked && row.redrives == 1) })
+        .await;
+    assert_eq!(pair.mind.refused(), 2);
+    assert_eq!(desk::said(&pair.consumer, desk::copies_of(pair.notes)).await.len(), 2);
+    stage.stop().await;
+}
+
 on_buses!(c06_a_broken_constraint_is_blamed_on_its_record_alone);
 
 async fn c06_a_broken_constraint_is_blamed_on_its_record_alone(on: On) {
@@ -157,12 +201,15 @@ async fn c05_bytes_that_mean_nothing_are_parked(on: On) {
 
 on_buses!(c10_a_type_of_no_interest_is_passed_over);
 
+/// One that nobody here knows is counted.
 async fn c10_a_type_of_no_interest_is_passed_over(on: On) {
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
     stage.say_news("other", vec![pair.news(pair.notes, "test.Other", "a", vec![0xff])]).await;
+    stage.say_news("stranger", vec![pair.news(pair.notes, "test.Stranger", "a", vec![0xff])]).await;
     stage.say("a", 1, "ok").await;
     pair.all_applied(&["a".to_owned()], 1).await;
     assert_eq!(pair.parked().await.len(), 0);
+    assert_eq!(messaging::totals()[pair.group].unknown_types, 1, "the stranger alone");
     stage.stop().await;
 }

@@ -1,6 +1,7 @@
 //! The outbox: news are appended to gapless streams in the transaction of the effect.
 
 mod copy;
+pub(crate) mod publishable;
 pub(crate) mod ranges;
 pub(crate) mod readers;
 pub(crate) mod retention;

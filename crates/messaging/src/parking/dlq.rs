@@ -60,7 +60,8 @@ impl Copies {
         let Stream { topic, partition } = &record.stream;
         let to =
             self.topics.iter().find(|to| to.strip_suffix(SUFFIX) == Some(topic.as_str())).filter(|_| !topic.ends_with(SUFFIX))?;
-        let texts = [record.key.as_str(), record.type_name.as_str(), record.correlation.as_str()];
+        // As it is sent, and as the table counts: the key is also the header ce_subject.
+        let texts = [record.key.as_str(), record.key.as_str(), record.type_name.as_str(), record.correlation.as_str()];
         let trace = [record.trace.parent.as_deref(), record.trace.state.as_deref()];
         let bytes = record.payload.len() + texts.into_iter().chain(trace.into_iter().flatten()).map(str::len).sum::<usize>();
         if bytes > COPY_BYTES_MAX {
@@ -156,6 +157,9 @@ mod tests {
         assert!(copies.entry(&record("t.dlq", None, 1), "why", 0).is_none());
         assert!(copies.entry(&record("unlisted", None, 1), "why", 0).is_none());
         assert!(copies.entry(&record("t", None, COPY_BYTES_MAX + 1), "why", 0).is_none());
+        let keyed = |key: usize| Record { key: "k".repeat(key), ..record("t", None, COPY_BYTES_MAX / 2) };
+        assert!(copies.entry(&keyed(COPY_BYTES_MAX / 4 - 1), "why", 0).is_some());
+        assert!(copies.entry(&keyed(COPY_BYTES_MAX / 4), "why", 0).is_none(), "the key is sent twice");
         let long = copies.entry(&record("t", None, 1), &"é".repeat(5_000), 0).expect("it is copied");
         assert_eq!(long.reason.chars().count(), REASON_CHARS_MAX);
     }

@@ -1,14 +1,14 @@
 //! Records a group could not apply: early ones wait, poisoned ones park their key.
 //!
-//! A parked key keeps its order: later records of it queue behind, while the stream flows on. A person may [`redrive`] records, which only
-//! marks them READY, or [`discard`] one: the owner of the partition settles them in order, in the same loop as everything else.
+//! A parked key keeps its order: later records of it queue behind, while the stream flows on. Records without a key have no order: each is
+//! held back by itself. A person may [`redrive`] records, which only marks them READY, or [`discard`] one: the owner of the partition settles
+//! them in order, in the same loop as everything else.
 
 mod desk;
 pub(crate) mod dlq;
 pub(crate) mod rehearsal;
+mod shelf;
 pub(crate) mod store;
-
-use std::collections::HashMap;
 
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
@@ -19,6 +19,7 @@ pub use desk::{
     redrive,
 };
 pub use rehearsal::{DeadLetters, Rehearsal};
+pub(crate) use shelf::{New, Shelf};
 
 use crate::{Record, fault::Fault, group::Group};
 
@@ -88,71 +89,6 @@ pub struct Parked {
     pub failed_at: OffsetDateTime,
     /// As it came.
     pub record: Record,
-}
-
-/// A record that a batch holds back.
-#[derive(Clone, Debug)]
-pub(crate) struct New {
-    pub(crate) held: Held,
-    pub(crate) behind: bool,
-    pub(crate) reason: String,
-    pub(crate) record: Record,
-}
-
-/// What is held back for the keys of a batch, kept up to date while the batch is decided.
-#[derive(Debug, Default)]
-pub(crate) struct Shelf {
-    /// Oldest first.
-    by_key: HashMap<String, Vec<Parked>>,
-    /// Held back by this batch, in order.
-    pub(crate) added: Vec<New>,
-    /// Rows this batch is done with.
-    pub(crate) done: Vec<i64>,
-    /// Rows that failed again, with the new reason.
-    pub(crate) again: Vec<(Parked, String)>,
-}
-
-impl Shelf {
-    pub(crate) fn new(rows: Vec<Parked>) -> Self {
-        let mut by_key: HashMap<String, Vec<Parked>> = HashMap::new();
-        for row in rows {
-            by_key.entry(row.record.key.clone()).or_default().push(row);
-        }
-        Self { by_key, ..Self::default() }
-    }
-
-    /// Whether a record that comes now must queue behind one of its key: a parked one holds the whole group back, an early one only its
-    /// own stream. Behind what is being drained it is drained too.
-    pub(crate) fn holds(&self, record: &Record) -> Option<Held> {
-        let held = self.by_key.get(&record.key).into_iter().flatten().map(|row| (row.held, &row.record));
-        let added = self.added.iter().filter(|new| new.record.key == record.key).map(|new| (new.held, &new.record));
-        let mut behind = None;
-        for (held, earlier) in held.chain(added) {
-            behind = match (held, behind) {
-                (Held::Parked, _) => return Some(Held::Parked),
-                (Held::Ready | Held::Discard, _) | (_, Some(Held::Ready)) => Some(Held::Ready),
-                (Held::Early | Held::Waiting, _) if earlier.stream == record.stream => Some(held),
-                (Held::Early | Held::Waiting | Held::Done, _) => behind,
-            };
-        }
-        behind
-    }
-
-    /// Whether a row that was brought back comes next: it is still held and nobody changed his mind about it, nothing older holds it, and
-    /// nothing older failed again just now.
-    pub(crate) fn is_next(&self, row: &Parked) -> bool {
-        let rows = self.by_key.get(&row.record.key).map(Vec::as_slice).unwrap_or_default();
-        let Some(place) = rows.iter().position(|held| held.id == row.id && held.held == row.held) else { return false };
-        let in_the_way = |older: &Parked| !older.held.passes() || older.record.stream == row.record.stream;
-        !rows[..place].iter().any(in_the_way) && !self.again.iter().any(|(failed, _)| rows.iter().any(|held| held.id == failed.id))
-    }
-
-    pub(crate) fn settled(&mut self, row: &Parked) {
-        self.done.push(row.id);
-        if let Some(rows) = self.by_key.get_mut(&row.record.key) {
-            rows.retain(|held| held.id != row.id);
-        }
-    }
 }
 
 /// Early records that have waited too long become dead letters, and so does what waits behind them: the oldest first, at most `limit`.

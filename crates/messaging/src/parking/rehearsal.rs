@@ -15,7 +15,9 @@ use crate::{
     batch::{hash, text_of},
     clock,
     fault::blames_input,
-    item, progress,
+    item,
+    outbox::publishable,
+    progress,
 };
 
 /// Rehearsals that wait for their turn, at most.
@@ -143,6 +145,9 @@ async fn play<H: Handler>(
         }
     };
     handler.save(&mut *db, state).await?;
+    if let Some(why) = news.iter().find_map(|news| publishable::check(news, &envelope.correlation).err()) {
+        return Ok(Rehearsal::Failed { error: why.to_string() });
+    }
     // What would only be found out at the commit.
     store::check_now(db).await?;
     Ok(Rehearsal::Applied { news })

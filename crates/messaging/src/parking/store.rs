@@ -20,18 +20,6 @@ macro_rules! rows {
     };
 }
 
-/// What is held back for these keys, oldest first. Locked, so that whoever parks, appends or drains a key does so alone.
-pub(crate) async fn held(db: &mut PgConnection, group: &str, keys: &[&str]) -> sqlx::Result<Vec<Parked>> {
-    let rows = sqlx::query(rows!(
-        "md5(key) = any(select md5(k) from unnest($2::text[]) as k) and key = any($2) and state <> 'DONE' order by id for update"
-    ))
-    .bind(group)
-    .bind(keys)
-    .fetch_all(db)
-    .await?;
-    rows.iter().map(parked).collect()
-}
-
 pub(super) async fn list(db: &mut PgConnection, group: &str, filter: &Filter, after: i64, limit: i64) -> sqlx::Result<Vec<Parked>> {
     // What is settled has another statement: all others are found by the index of what is not.
     let sql = match filter.state {
@@ -98,7 +86,7 @@ pub(crate) async fn to_try(
         "state in ('EARLY', 'WAITING', 'READY', 'DISCARD') and partition = any($2)
          and not exists (
              select from dead_letter_events p
-             where p.consumer = $1 and md5(p.key) = md5(d.key) and p.key = d.key and p.state = 'PARKED' and p.id < d.id
+             where d.key <> '' and p.consumer = $1 and md5(p.key) = md5(d.key) and p.key = d.key and p.state = 'PARKED' and p.id < d.id
          )
          and id > $3 order by id limit $4"
     ))
@@ -146,10 +134,10 @@ macro_rules! redrive {
                  set state = 'READY', redrives = d.redrives + case when d.behind then 0 else 1 end
                  from wanted w
                  where d.id = w.id and not exists (
-                     -- Neither what was redriven too often nor what waits behind such a one.
+                     -- Neither what was redriven too often nor what waits behind such a one; without a key nothing does.
                      select from dead_letter_events s
                      where s.consumer = $1 and md5(s.key) = md5(w.key) and s.key = w.key and s.state = 'PARKED' and s.id <= w.id
-                         and s.redrives >= $5 and not $6
+                         and s.redrives >= $5 and not $6 and (w.key <> '' or s.id = w.id)
                  )
                  returning d.id, d.event_id, d.key
              ), audited as (
@@ -355,7 +343,7 @@ pub(super) async fn check_now(db: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-fn held_of(state: &str) -> sqlx::Result<Held> {
+pub(super) fn held_of(state: &str) -> sqlx::Result<Held> {
     Held::named(state).ok_or_else(|| sqlx::Error::Decode(format!("unknown state of a dead letter {state}").into()))
 }
 

@@ -11,7 +11,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{is_shared, store::Line};
-use crate::{Place, Record, Stream, Trace, clock};
+use crate::{Place, Record, Stream, Trace, clock, outbox::publishable, record::storable};
 
 const ID: &str = "ce_id";
 const SOURCE: &str = "ce_source";
@@ -128,7 +128,8 @@ pub(super) fn place(message: &BorrowedMessage<'_>) -> Option<(i64, Uuid)> {
     Found::of(message).place(message.topic())
 }
 
-/// Reads whatever anybody may have put on a topic. What has no id gets one from its place in the log, so that it stays the same.
+/// Reads whatever anybody may have put on a topic. What has no id gets one from its place in the log, so that it stays the same. What news
+/// would carry on and is too long for that is not read: the correlation is then the key, or the id where that is too long as well.
 pub(super) fn read(message: &BorrowedMessage<'_>) -> Record {
     let found = Found::of(message);
     let stream = Stream { topic: message.topic().to_owned(), partition: message.partition() };
@@ -141,24 +142,21 @@ pub(super) fn read(message: &BorrowedMessage<'_>) -> Record {
     let id = uuid(found.id)
         .or_else(|| found.id.map(|id| named(format!("{}#{id}", found.source.unwrap_or_default()))))
         .unwrap_or_else(|| named(format!("kafka:{}/{}/{offset}", stream.topic, stream.partition)));
+    let correlation =
+        [found.correlation.map(storable), Some(key.clone())].into_iter().flatten().find(|c| publishable::is_correlation(c));
     Record {
         place: place.map(|(seq, _)| Place { seq, prev: uuid(found.prev) }),
         kafka_offset: Some(offset),
         id,
-        correlation: found.correlation.map_or_else(|| key.clone(), storable),
+        correlation: correlation.unwrap_or_else(|| id.to_string()),
         key,
         type_name: found.type_name.map(storable).unwrap_or_default(),
         payload: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         at: found.time.and_then(|text| OffsetDateTime::parse(text, &Rfc3339).ok()).unwrap_or_else(|| written_at(message)),
         causation: uuid(found.causation),
-        trace: Trace { parent: found.traceparent.map(storable), state: found.tracestate.map(storable) },
+        trace: publishable::trace(&Trace { parent: found.traceparent.map(storable), state: found.tracestate.map(storable) }),
         stream,
     }
-}
-
-/// Postgres stores no NUL in a text.
-fn storable(text: &str) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
 /// When the producer or the broker says that it was written.
