@@ -211,19 +211,33 @@ pub(crate) struct Due {
     pub(crate) deadline_at: OffsetDateTime,
     pub(crate) traceparent: Option<String>,
     pub(crate) tracestate: Option<String>,
+    pub(crate) started_at: OffsetDateTime,
 }
 
-/// Those that are due, the oldest first. A saga that began within `first_ms` has no deadline that could have passed.
-pub(crate) async fn due(pool: &PgPool, first_ms: u64, limit: i64) -> sqlx::Result<Vec<Due>> {
-    sqlx::query_as(
-        "select order_id, saga_id, deadline_at, traceparent, tracestate from sagas
-         where open and started_at <= now() - make_interval(secs => $1) and deadline_at <= now()
-         order by started_at, saga_id limit $2",
-    )
-    .bind(std::time::Duration::from_millis(first_ms).as_secs_f64())
-    .bind(limit)
-    .fetch_all(pool)
-    .await
+/// Sagas of other versions are whose binary knows them: they would stay due here, and be in the way of those that began later.
+const DUE: &str = "select order_id, saga_id, deadline_at, traceparent, tracestate, started_at from sagas
+     where open and started_at <= now() - make_interval(secs => $1) and deadline_at <= now() and (started_at, saga_id) > ($2, $3)
+         and (definition, definition_version) in (select * from unnest($4::text[], $5::int[]))
+     order by started_at, saga_id limit $6";
+
+/// Those of these definitions that are due, the oldest first, from behind this place. A saga that began within `first_ms` has no deadline
+/// that could have passed.
+pub(crate) async fn due(
+    pool: &PgPool,
+    known: &[Definition],
+    first_ms: u64,
+    behind: (OffsetDateTime, Uuid),
+    limit: usize,
+) -> sqlx::Result<Vec<Due>> {
+    sqlx::query_as(DUE)
+        .bind(std::time::Duration::from_millis(first_ms).as_secs_f64())
+        .bind(behind.0)
+        .bind(behind.1)
+        .bind(known.iter().map(|known| known.name).collect::<Vec<_>>())
+        .bind(known.iter().map(|known| known.version).collect::<Vec<_>>())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await
 }
 
 /// Asking again failed for this saga alone: lists it for a person instead of failing again for ever. A late answer still moves
@@ -272,3 +286,6 @@ pub async fn live(db: &mut PgConnection) -> sqlx::Result<Vec<Live>> {
     .fetch_all(db)
     .await
 }
+
+#[cfg(test)]
+mod tests;
