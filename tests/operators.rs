@@ -261,6 +261,7 @@ fn s15_a_saga_of_a_version_that_is_not_known_waits_and_others_go_on() {
         assert!(!ended.status.success(), "it would be stranded");
         let found = document(&ended);
         assert_eq!((&found["stranded"], &found["live"][0]["version"]), (&json!(1), &json!(99)), "{found}");
+        assert_eq!((&found["live"][0]["orders"], &found["changed"]), (&json!([order_id]), &json!([])), "{found}");
         desk.refused(&["pause", &order_id], &["FailedPrecondition"]).await;
 
         let waiting = local::until("its answer to wait", SETTLE_WITHIN, || async {

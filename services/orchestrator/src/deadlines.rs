@@ -10,9 +10,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    definitions::DEFINITIONS,
     events::{Input, Orchestrator},
     instance::{DEADLINE_FIRST_MS, Unread},
+    known::Known,
     store::{self, Due},
 };
 
@@ -26,14 +26,14 @@ const TOLD_AT_ONCE_MAX: usize = 128;
 /// When a saga began, and its id: before all of them.
 const START: (OffsetDateTime, Uuid) = (OffsetDateTime::UNIX_EPOCH, Uuid::nil());
 
-pub(crate) async fn run(runner: Runner<Orchestrator>, pool: PgPool, partitions: i32, tasks: Tasks) {
+pub(crate) async fn run(runner: Runner<Orchestrator>, pool: PgPool, known: Known, partitions: i32, tasks: Tasks) {
     let mut behind = START;
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
             () = tokio::time::sleep(Duration::from_millis(CHECK_EVERY_MS)) => {}
         }
-        match check(&runner, &pool, partitions, &tasks, behind).await {
+        match check(&runner, &pool, &known, partitions, &tasks, behind).await {
             Ok(last) => behind = last,
             Err(error) => tracing::warn!(%error, "deadlines could not be looked up"),
         }
@@ -45,11 +45,12 @@ pub(crate) async fn run(runner: Runner<Orchestrator>, pool: PgPool, partitions: 
 async fn check(
     runner: &Runner<Orchestrator>,
     pool: &PgPool,
+    known: &Known,
     partitions: i32,
     tasks: &Tasks,
     behind: (OffsetDateTime, Uuid),
 ) -> sqlx::Result<(OffsetDateTime, Uuid)> {
-    let due = store::due(pool, &DEFINITIONS, DEADLINE_FIRST_MS, behind, CLAIM_ROWS_MAX).await?;
+    let due = store::due(pool, known, DEADLINE_FIRST_MS, behind, CLAIM_ROWS_MAX).await?;
     let last = due.last().filter(|_| due.len() == CLAIM_ROWS_MAX).map_or(START, |last| (last.started_at, last.saga_id));
     if due.is_empty() {
         return Ok(last);

@@ -10,13 +10,13 @@ use super::*;
 use crate::definitions::DEFINITIONS;
 
 /// On one runtime for all tests: the server's tasks are those of its runtime.
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new().expect("a runtime")).block_on(test);
 }
 
 /// A database of its own, with connections as the service has them.
-async fn migrated() -> PgPool {
+pub(crate) async fn migrated() -> PgPool {
     let url = local::postgres::shared_for_tests().await.fresh_database("orchestrator").await.expect("a database");
     database::migrate(&url, &crate::MIGRATIONS).await.expect("migrated");
     database::pool(&url, Plans::Pinned, 4).expect("a pool")
@@ -33,12 +33,12 @@ async fn overdue(pool: &PgPool, definition: &str, version: i32, sagas: i32) -> V
     sqlx::query_scalar(sql).bind(definition).bind(version).bind(sagas).fetch_all(pool).await.expect("written")
 }
 
-const START: (OffsetDateTime, Uuid) = (OffsetDateTime::UNIX_EPOCH, Uuid::nil());
+pub(crate) const START: (OffsetDateTime, Uuid) = (OffsetDateTime::UNIX_EPOCH, Uuid::nil());
 
 #[test]
 fn s15_of_the_sagas_that_are_due_those_of_unknown_versions_are_in_nobodys_way() {
     run(async {
-        let pool = migrated().await;
+        let (pool, known) = (migrated().await, Known::new(&DEFINITIONS, &[]));
         overdue(&pool, "checkout", 99, 1_001).await;
         overdue(&pool, "checkin", 2, 10).await;
         let younger = overdue(&pool, "checkout", 1, 3).await;
@@ -47,12 +47,12 @@ fn s15_of_the_sagas_that_are_due_those_of_unknown_versions_are_in_nobodys_way() 
             .await
             .expect("read");
         assert_eq!(all, 1_011, "they are older, and due");
-        let found = due(&pool, &DEFINITIONS, 1, START, 1_000).await.expect("read");
+        let found = due(&pool, &known, 1, START, 1_000).await.expect("read");
         // The first that was written is the youngest.
         let order_ids: Vec<Uuid> = found.iter().rev().map(|due| due.order_id).collect();
         assert_eq!(order_ids, younger);
         let behind = (found[0].started_at, found[0].saga_id);
-        let rest = due(&pool, &DEFINITIONS, 1, behind, 1).await.expect("read");
+        let rest = due(&pool, &known, 1, behind, 1).await.expect("read");
         assert_eq!(rest.iter().map(|due| due.order_id).collect::<Vec<_>>(), [younger[1]], "one at a time, from behind the first");
     });
 }
@@ -79,5 +79,19 @@ fn what_is_due_is_found_by_an_index_whatever_the_table_holds() {
             let plan = plan.join("\n");
             assert!(plan.contains("Index Scan using sagas_open") && !plan.contains("Sort"), "{rows} rows:\n{plan}");
         }
+    });
+}
+
+#[test]
+fn a_migrated_database_remembers_what_the_binaries_before_it_had() {
+    run(async {
+        let pool = migrated().await;
+        let mut db = pool.acquire().await.expect("a connection");
+        let remembered: i64 = sqlx::query_scalar("select count(*) from saga_definitions").fetch_one(&mut *db).await.expect("read");
+        assert_eq!(remembered, 3);
+        assert!(known(&mut db, &DEFINITIONS).await.expect("read").changed().is_empty());
+        // Of a database that is not migrated nothing can be said, and everything is taken for what it was.
+        sqlx::query("drop table saga_definitions").execute(&mut *db).await.expect("dropped");
+        assert!(known(&mut db, &DEFINITIONS).await.expect("read").changed().is_empty());
     });
 }
