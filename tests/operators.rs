@@ -141,9 +141,11 @@ fn s06_a_refund_that_is_refused_is_listed_asked_for_again_and_given_up() {
             &["--definition", "refund"],
             &["--paused"],
             &["--step", "confirm"],
+            &["--step", "reserve"],
         ] {
             assert!(desk.listed(nothing).await.is_empty(), "{nothing:?}");
         }
+        assert_eq!(desk.listed(&["--step", "charge"]).await, [order_id.as_str()], "its charge cannot be given back");
 
         let older = (stuck.version - 1).to_string();
         desk.refused(&["retry", &order_id, "--expected-version", &older], &["Aborted", "moved on"]).await;
@@ -161,12 +163,18 @@ fn s06_a_refund_that_is_refused_is_listed_asked_for_again_and_given_up() {
             })
             .await;
         assert_eq!(again.operations.len(), 1);
+        let bulk = [&["saga", "bulk", "retry", "--step", "charge", "--state", "NEEDS_ATTENTION"][..], &BY].concat();
+        assert_eq!(desk.platform.told(&bulk).await["orderIds"], json!([order_id]));
+        desk.saga(&order_id, "to be refused once more", |saga| {
+            saga.state() == SagaState::NeedsAttention && saga.version >= again.version + 2
+        })
+        .await;
 
         desk.operate("skip", &order_id).await;
         let over = desk.saga(&order_id, "the end of the saga", |saga| saga.state() == SagaState::Undone).await;
         let kinds: Vec<(&str, &str, &str)> =
             over.operations.iter().map(|done| (done.kind.as_str(), done.who.as_str(), done.reason.as_str())).collect();
-        assert_eq!(kinds, [("RETRY", "ann", "the test wants it"), ("SKIP", "ann", "the test wants it")]);
+        assert_eq!(kinds, ["RETRY", "RETRY", "SKIP"].map(|kind| (kind, "ann", "the test wants it")));
         let order = desk.outcome(&order_id).await;
         assert_eq!((order.status(), order.needs_attention, order.refunded_amount), (OrderStatus::Failed, false, 0));
         assert_happened(

@@ -259,13 +259,13 @@ fn filter_of(
     if !(0..=AGE_S_MAX).contains(&age_s_min) {
         return Err(invalid("age_s_min", &format!("must be 0 to {AGE_S_MAX}"), "BAD_AGE"));
     }
-    let asked = match step {
+    let held_up_by = match step {
         "" => None,
         step => Some(places_of(known, &definition, step)?),
     };
-    let open = paused.is_some() || asked.is_some() || !matches!(state, "" | "DONE" | "UNDONE");
+    let open = paused.is_some() || held_up_by.is_some() || !matches!(state, "" | "DONE" | "UNDONE");
     let age_s_min = Some(age_s_min as f64).filter(|age| *age > 0.0);
-    Ok(Filter { state, definition, asked, age_s_min, paused, open })
+    Ok(Filter { state, definition, held_up_by, age_s_min, paused, open })
 }
 
 /// Operations are for what is not over, and only for those that they would change: a second call goes on with others.
