@@ -26,6 +26,7 @@ const NEWER: Definition = Definition {
     ],
     ..CHECKOUT
 };
+static BEFORE: [Definition; 1] = [CHECKOUT];
 static AFTER: [Definition; 2] = [CHECKOUT, NEWER];
 /// Somebody has turned two steps of it round, and left its version.
 static CHANGED: [Definition; 2] = [
@@ -89,6 +90,24 @@ fn created_too() -> Message {
 async fn stand(pool: &PgPool) -> Vec<(i32, String)> {
     let sql = "select definition_version, state from sagas order by definition_version";
     sqlx::query_as(sql).fetch_all(pool).await.expect("read")
+}
+
+#[test]
+fn s15_a_saga_that_is_stored_finishes_on_its_version_beside_a_newer_one() {
+    run(async {
+        let pool = migrated().await;
+        let mut asked = Binary::start(&pool, &BEFORE).await.asks(created("checkout")).await;
+        let after = Binary::start(&pool, &AFTER).await;
+        let newer = after.asks(created_too()).await;
+        assert_eq!(name(&newer), "ScheduleShipment", "who begins now begins on the newer one");
+        let mut all = vec![name(&asked)];
+        while let Some(next) = after.hears(done(&asked)).await.expect("is decided").pop() {
+            all.push(name(&next));
+            asked = next;
+        }
+        assert_eq!(all, ["ChargePayment", "ReserveStock", "ScheduleShipment", "ConfirmOrder"]);
+        assert_eq!(stand(&pool).await, [(1, "DONE".to_owned()), (2, "RUNNING".to_owned())]);
+    });
 }
 
 #[test]
