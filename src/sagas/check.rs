@@ -33,7 +33,7 @@ pub(super) async fn main(args: Args) -> Result<()> {
             // It computes for seconds.
             let bounds = Bounds { operations_max: args.operations, ..Bounds::default() };
             let reports = tokio::task::spawn_blocking(move || explored(&bounds)).await?;
-            model(&reports, args.at.output)
+            model(&bounds, &reports, args.at.output)
         }
         false => stranded(&args.at).await,
     }
@@ -104,10 +104,12 @@ fn explored(bounds: &Bounds) -> Vec<(&'static str, i32, Report)> {
     DEFINITIONS.iter().map(|known| (known.name, known.version, explore(known, &roles(known), bounds))).collect()
 }
 
-fn model(reports: &[(&str, i32, Report)], output: Output) -> Result<()> {
+fn model(bounds: &Bounds, reports: &[(&str, i32, Report)], output: Output) -> Result<()> {
     match output {
-        Output::Json => say!("{}", Value::Array(reports.iter().map(report_json).collect())),
+        Output::Json => say!("{}", Value::Array(reports.iter().map(|report| report_json(bounds, report)).collect())),
         Output::Table => {
+            let Bounds { resends_max, operations_max, states_max } = bounds;
+            say!("within resends_max {resends_max}, operations_max {operations_max}, states_max {states_max}");
             for (name, version, report) in reports {
                 say!("{name} v{version}: {report}");
                 for never in report.never_reached() {
@@ -121,11 +123,13 @@ fn model(reports: &[(&str, i32, Report)], output: Output) -> Result<()> {
     Ok(())
 }
 
-fn report_json((name, version, report): &(&str, i32, Report)) -> Value {
+fn report_json(bounds: &Bounds, (name, version, report): &(&str, i32, Report)) -> Value {
+    let Bounds { resends_max, operations_max, states_max } = bounds;
     let reached: serde_json::Map<String, Value> =
         report.reached.iter().map(|(name, times)| ((*name).to_owned(), json!(times))).collect();
     json!({
         "definition": name, "version": version, "states": report.states, "transitions": report.transitions,
+        "bounds": { "resends_max": resends_max, "operations_max": operations_max, "states_max": states_max },
         "reached": reached, "holds": report.holds(),
         "violation": report.violation.as_ref().map(ToString::to_string),
     })
