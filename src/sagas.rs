@@ -33,7 +33,7 @@ struct Filter {
     /// Only of this definition, for example refund
     #[arg(long, value_name = "NAME")]
     definition: Option<String>,
-    /// Only those that wait for the answer to this step, for example charge
+    /// Only those that are held up by this step, for example charge: it is not answered, or it or its undo is refused
     #[arg(long, value_name = "NAME")]
     step: Option<String>,
     /// Only those that began at least so long ago

@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod cancel_races;
 mod carried_over;
+mod changed_definition;
 mod chaos;
 mod clients;
 mod crash;

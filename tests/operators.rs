@@ -141,9 +141,11 @@ fn s06_a_refund_that_is_refused_is_listed_asked_for_again_and_given_up() {
             &["--definition", "refund"],
             &["--paused"],
             &["--step", "confirm"],
+            &["--step", "reserve"],
         ] {
             assert!(desk.listed(nothing).await.is_empty(), "{nothing:?}");
         }
+        assert_eq!(desk.listed(&["--step", "charge"]).await, [order_id.as_str()], "its charge cannot be given back");
 
         let older = (stuck.version - 1).to_string();
         desk.refused(&["retry", &order_id, "--expected-version", &older], &["Aborted", "moved on"]).await;
@@ -161,12 +163,18 @@ fn s06_a_refund_that_is_refused_is_listed_asked_for_again_and_given_up() {
             })
             .await;
         assert_eq!(again.operations.len(), 1);
+        let bulk = [&["saga", "bulk", "retry", "--step", "charge", "--state", "NEEDS_ATTENTION"][..], &BY].concat();
+        assert_eq!(desk.platform.told(&bulk).await["orderIds"], json!([order_id]));
+        desk.saga(&order_id, "to be refused once more", |saga| {
+            saga.state() == SagaState::NeedsAttention && saga.version >= again.version + 2
+        })
+        .await;
 
         desk.operate("skip", &order_id).await;
         let over = desk.saga(&order_id, "the end of the saga", |saga| saga.state() == SagaState::Undone).await;
         let kinds: Vec<(&str, &str, &str)> =
             over.operations.iter().map(|done| (done.kind.as_str(), done.who.as_str(), done.reason.as_str())).collect();
-        assert_eq!(kinds, [("RETRY", "ann", "the test wants it"), ("SKIP", "ann", "the test wants it")]);
+        assert_eq!(kinds, ["RETRY", "RETRY", "SKIP"].map(|kind| (kind, "ann", "the test wants it")));
         let order = desk.outcome(&order_id).await;
         assert_eq!((order.status(), order.needs_attention, order.refunded_amount), (OrderStatus::Failed, false, 0));
         assert_happened(
@@ -261,6 +269,7 @@ fn s15_a_saga_of_a_version_that_is_not_known_waits_and_others_go_on() {
         assert!(!ended.status.success(), "it would be stranded");
         let found = document(&ended);
         assert_eq!((&found["stranded"], &found["live"][0]["version"]), (&json!(1), &json!(99)), "{found}");
+        assert_eq!((&found["live"][0]["orders"], &found["changed"]), (&json!([order_id]), &json!([])), "{found}");
         desk.refused(&["pause", &order_id], &["FailedPrecondition"]).await;
 
         let waiting = local::until("its answer to wait", SETTLE_WITHIN, || async {
@@ -301,6 +310,7 @@ fn the_definitions_are_shown_and_their_models_hold() {
         assert_eq!(models.len(), 3);
         for model in models {
             assert!(model["holds"] == true && model["states"].as_u64() > Some(20), "{model}");
+            assert_eq!(model["bounds"], json!({ "resends_max": 1, "operations_max": 0, "states_max": 5_000_000 }), "{model}");
         }
         desk.close().await;
     });

@@ -1,5 +1,6 @@
-//! What befalls sagas from outside: answers that are lost (S2), refunds that fail for a while (S5), a participant that never comes back
-//! (S16). No money is held where an order says it is over, nobody is asked in vain without end, and what waits says so.
+//! What befalls sagas from outside: answers that are lost (S2), refunds that fail for a while (S5), a thousand of them that this binary
+//! does not know (S15), a participant that never comes back (S16). No money is held where an order says it is over, nobody is asked in vain
+//! without end, and what waits says so.
 
 use std::collections::BTreeMap;
 
@@ -306,6 +307,35 @@ fn s16_a_participant_that_never_comes_back_is_waited_for_in_so_many_words() {
             assert_eq!((order.status(), order.needs_attention), (OrderStatus::Confirmed, false));
         }
         services.audited().await;
+        services.stop().await;
+    });
+}
+
+#[test]
+fn s15_a_thousand_sagas_of_an_unknown_version_do_not_hold_up_a_younger_one() {
+    /// More than are looked at in one go.
+    const STRANGERS: i32 = 1_001;
+    run(async {
+        let mut services = Services::start().await;
+        services.end("inventory").await;
+        let strangers =
+            "insert into sagas (order_id, saga_id, definition, definition_version, created, progress, state, deadline_at,
+                 started_at, updated_at, version)
+             select gen_random_uuid(), gen_random_uuid(), 'checkout', 99, '', 'A1,W0,W0,W0 forward', 'RUNNING',
+                 now() - interval '1 second', now() - interval '2 days', now(), 1
+             from generate_series(1, $1)";
+        let mut db = services.database("orchestrator").await;
+        sqlx::query(strangers).bind(STRANGERS).execute(&mut db).await.expect("written");
+        let order_id = services.place("").await;
+        services.comes_to("its payment", order_id, |order| order.status() == OrderStatus::Paid).await;
+        services.overdue(order_id, OVERDUE).await;
+        services.looked_at(order_id).await;
+        let due = "select count(*) from sagas where definition_version = 99 and version = 1 and deadline_at < now()
+             and started_at < (select min(started_at) from sagas where definition_version = 1)";
+        assert_eq!(services.count("orchestrator", due).await, i64::from(STRANGERS), "they are older, due, and nobody's here");
+
+        services.begin("inventory").await;
+        services.comes_to("its end", order_id, |order| order.status() == OrderStatus::Confirmed).await;
         services.stop().await;
     });
 }

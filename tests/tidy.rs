@@ -27,6 +27,7 @@ const PURE: &[&str] = &[
     "services/orchestrator/src/definitions.rs",
     "services/orchestrator/src/hear.rs",
     "services/orchestrator/src/instance.rs",
+    "services/orchestrator/src/known.rs",
     "services/orchestrator/src/operations.rs",
     "services/orchestrator/src/tell.rs",
     "services/order/src/catalogue.rs",

@@ -159,6 +159,19 @@ impl Definition {
         Ok(())
     }
 
+    /// In one line all that the meaning of a saga's progress hangs on: the steps in their order, what each asks, how it is undone, and
+    /// the close. A version keeps its shape for as long as there are sagas of it; another shape is another version.
+    #[must_use]
+    pub fn shape(&self) -> String {
+        let steps = self.steps.iter().map(|Step { name, command, undo }| match undo {
+            Undo::By(undo) => format!("{name}: {command} undo {undo}; "),
+            Undo::Pivot => format!("{name}: {command} pivot; "),
+            Undo::Retriable => format!("{name}: {command} retriable; "),
+            Undo::None(_) => format!("{name}: {command} no undo; "),
+        });
+        steps.chain([format!("close: {}", self.close)]).collect()
+    }
+
     /// Place of the pivot among the steps.
     #[must_use]
     pub fn pivot(&self) -> Option<usize> {
@@ -222,6 +235,28 @@ mod tests {
         const _: () = assert!(TRIP.check().is_ok());
         assert_eq!(TRIP.pivot(), Some(2));
         assert_eq!((TRIP.undo_of(0), TRIP.undo_of(1), TRIP.undo_of(9)), (Some("CancelFlight"), None, None));
+    }
+
+    #[test]
+    fn a_shape_is_all_that_progress_hangs_on_and_nothing_else() {
+        const TRIP: Definition = of(&[A, B, PIVOT, LAST]);
+        const SHAPE: &str = "flight: BookFlight undo CancelFlight; look: LookAround no undo; go: Go pivot; mail: SendMail retriable; \
+                             close: EndTrip";
+        const SAME: &[Step] = &[A, step("look", "LookAround").no_undo("why not"), PIVOT, LAST];
+        const OTHERS: &[&[Step]] = &[
+            &[B, A, PIVOT, LAST],
+            &[A, B, PIVOT],
+            &[step("train", "BookFlight").undo("CancelFlight"), B, PIVOT, LAST],
+            &[step("flight", "BookTrain").undo("CancelFlight"), B, PIVOT, LAST],
+            &[step("flight", "BookFlight").undo("CancelTrain"), B, PIVOT, LAST],
+            &[A, B, step("go", "Go").no_undo("why not"), LAST],
+        ];
+        assert_eq!(TRIP.shape(), SHAPE);
+        assert_eq!(Definition { resends_max: 9, ..of(SAME) }.shape(), SHAPE);
+        assert_ne!(Definition { close: "End", ..TRIP }.shape(), SHAPE);
+        for steps in OTHERS {
+            assert_ne!(of(steps).shape(), SHAPE);
+        }
     }
 
     #[test]

@@ -6,36 +6,54 @@ use contracts::ids;
 use futures::{StreamExt, stream};
 use messaging::{Runner, Tasks, Trace, outbox, partition_of};
 use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::{
     events::{Input, Orchestrator},
     instance::{DEADLINE_FIRST_MS, Unread},
+    known::Known,
     store::{self, Due},
 };
 
 /// Deadlines are minutes long; nobody misses these seconds.
 const CHECK_EVERY_MS: u64 = 5_000;
 /// Sagas that ask again in one go, at most; the rest waits for the next check. After an outage many are due at once.
-const CLAIM_ROWS_MAX: i64 = 1_000;
+const CLAIM_ROWS_MAX: usize = 1_000;
 /// Of these, how many wait for a commit at a time.
 const TOLD_AT_ONCE_MAX: usize = 128;
 
-pub(crate) async fn run(runner: Runner<Orchestrator>, pool: PgPool, partitions: i32, tasks: Tasks) {
+/// When a saga began, and its id: before all of them.
+const START: (OffsetDateTime, Uuid) = (OffsetDateTime::UNIX_EPOCH, Uuid::nil());
+
+pub(crate) async fn run(runner: Runner<Orchestrator>, pool: PgPool, known: Known, partitions: i32, tasks: Tasks) {
+    let mut behind = START;
     loop {
         tokio::select! {
             () = tasks.stopping() => return,
             () = tokio::time::sleep(Duration::from_millis(CHECK_EVERY_MS)) => {}
         }
-        if let Err(error) = check(&runner, &pool, partitions, &tasks).await {
-            tracing::warn!(%error, "deadlines could not be looked up");
+        match check(&runner, &pool, &known, partitions, &tasks, behind).await {
+            Ok(last) => behind = last,
+            Err(error) => tracing::warn!(%error, "deadlines could not be looked up"),
         }
     }
 }
 
-async fn check(runner: &Runner<Orchestrator>, pool: &PgPool, partitions: i32, tasks: &Tasks) -> sqlx::Result<()> {
-    let due = store::due(pool, DEADLINE_FIRST_MS, CLAIM_ROWS_MAX).await?;
+/// Has those that are due ask again, and tells behind which of them the next check begins. A saga whose row cannot be read stays due, and
+/// so many of them must not be all that is ever looked at.
+async fn check(
+    runner: &Runner<Orchestrator>,
+    pool: &PgPool,
+    known: &Known,
+    partitions: i32,
+    tasks: &Tasks,
+    behind: (OffsetDateTime, Uuid),
+) -> sqlx::Result<(OffsetDateTime, Uuid)> {
+    let due = store::due(pool, known, DEADLINE_FIRST_MS, behind, CLAIM_ROWS_MAX).await?;
+    let last = due.last().filter(|_| due.len() == CLAIM_ROWS_MAX).map_or(START, |last| (last.started_at, last.saga_id));
     if due.is_empty() {
-        return Ok(());
+        return Ok(last);
     }
     let unread = unread(pool).await?;
     let claimed = due.into_iter().map(|due| {
@@ -43,7 +61,7 @@ async fn check(runner: &Runner<Orchestrator>, pool: &PgPool, partitions: i32, ta
         (due, unread)
     });
     stream::iter(claimed).for_each_concurrent(TOLD_AT_ONCE_MAX, |(due, unread)| ask_again(runner, pool, tasks, due, unread)).await;
-    Ok(())
+    Ok(last)
 }
 
 /// By partition, what participants have not read yet of the commands for them.

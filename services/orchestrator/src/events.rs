@@ -15,11 +15,14 @@ use crate::{
     error::Refusal,
     hear::{self, Means},
     instance::{self, Instance, Turn, Unread},
+    known::Known,
     operations::{Asked, Done},
     store,
 };
 
-pub(crate) struct Orchestrator;
+pub(crate) struct Orchestrator {
+    pub(crate) known: Known,
+}
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -52,7 +55,7 @@ pub(crate) type Key = (Uuid, Uuid);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Book {
     pub(crate) sagas: BTreeMap<Key, Instance>,
-    /// Rows of a definition or version that is not known here.
+    /// Rows of a definition or version that is not known here, or in another shape.
     pub(crate) unknown: BTreeSet<Key>,
     /// Calls of operators that are written down already.
     pub(crate) known: HashSet<Uuid>,
@@ -78,7 +81,7 @@ impl Handler for Orchestrator {
         let order_ids: BTreeSet<Uuid> = batch.iter().map(|asked| asked.input.order_id()).collect();
         let operated = batch.iter().filter(|asked| matches!(asked.input, Input::Operated(_)));
         let calls: Vec<Uuid> = operated.map(|asked| asked.id).collect();
-        store::load(db, &Vec::from_iter(order_ids), &calls).await
+        store::load(db, &self.known, &Vec::from_iter(order_ids), &calls).await
     }
 
     fn decide(&self, book: &mut Book, asked: &Envelope<Input>) -> Result<Decision<()>, Refusal> {
@@ -94,7 +97,10 @@ impl Handler for Orchestrator {
                 let key = (*order_id, definitions::saga_id(refund_id.unwrap_or(*order_id), definition));
                 match book.sagas.contains_key(&key) || book.unknown.contains(&key) {
                     true => None,
-                    false => Instance::start(key, definition, payload.clone(), asked.at, &asked.trace)?,
+                    false => {
+                        let newest = self.known.newest(definition).ok_or(Refusal::UnknownDefinition)?;
+                        Instance::start(key, newest, payload.clone(), asked.at, &asked.trace)?
+                    }
                 }
             }
             Input::Heard { order_id, means } => match book.addressee(*order_id, means)? {

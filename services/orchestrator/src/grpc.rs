@@ -23,9 +23,9 @@ use uuid::Uuid;
 
 use self::store::Filter;
 use crate::{
-    definitions,
     error::Refusal,
     events::{Input, Orchestrator},
+    known::Known,
     operations::{self, Asked},
     store::Row,
 };
@@ -38,13 +38,14 @@ const DEFINITION_CHARS_MAX: usize = 64;
 /// Sagas that one call operates on, at most.
 const OPERATED_MAX: i32 = 1_000;
 
-pub(crate) fn routes(pool: PgPool, runner: Runner<Orchestrator>) -> Routes {
-    Routes::new(SagaServiceServer::new(Door { pool, runner }))
+pub(crate) fn routes(pool: PgPool, runner: Runner<Orchestrator>, known: Known) -> Routes {
+    Routes::new(SagaServiceServer::new(Door { pool, runner, known }))
 }
 
 struct Door {
     pool: PgPool,
     runner: Runner<Orchestrator>,
+    known: Known,
 }
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -61,10 +62,11 @@ impl SagaService for Door {
     async fn list_sagas(&self, request: Request<ListSagasRequest>) -> Reply<ListSagasResponse> {
         let ListSagasRequest { page_size, page_token, state, definition, step, age_s_min, paused } = request.into_inner();
         let page = page(page_size, &page_token)?;
-        let filter = filter_of(state, definition, &step, age_s_min, paused.then_some(true))?;
+        let filter = filter_of(&self.known, state, definition, &step, age_s_min, paused.then_some(true))?;
         let (rows, more) = store::list(&self.pool, &filter, place(&page)?, page.size).await.map_err(internal)?;
         let next_page_token = more.map(|(began, saga_id)| place_token(began, saga_id)).unwrap_or_default();
-        Ok(Response::new(ListSagasResponse { sagas: rows.into_iter().map(view::saga).collect(), next_page_token }))
+        let sagas = rows.into_iter().map(|row| view::saga(row, &self.known)).collect();
+        Ok(Response::new(ListSagasResponse { sagas, next_page_token }))
     }
 
     async fn get_saga(&self, request: Request<GetSagaRequest>) -> Reply<GetSagaResponse> {
@@ -110,7 +112,7 @@ impl SagaService for Door {
         let asked = request.into_inner();
         let operation = operations::parse(&asked.operation)
             .ok_or_else(|| invalid("operation", "must be RETRY, SKIP, PAUSE or RESUME", "UNKNOWN_OPERATION"))?;
-        let filter = bulk_filter(operation, &asked)?;
+        let filter = bulk_filter(&self.known, operation, &asked)?;
         if !(1..=OPERATED_MAX).contains(&asked.sagas_max) {
             return Err(invalid("sagas_max", &format!("must be 1 to {OPERATED_MAX}"), "BAD_CAP"));
         }
@@ -125,7 +127,7 @@ impl SagaService for Door {
             let (asked, trace) = (&asked, trace.clone());
             let order_id = row.order_id;
             let took = async move {
-                let would = row.known().is_some_and(|(definition, progress)| progress.allows(definition, operation));
+                let would = row.known(&self.known).is_some_and(|(definition, progress)| progress.allows(definition, operation));
                 Ok::<_, Status>(would && (asked.dry_run || self.operate_on(&row, operation, asked, cause, trace).await?))
             };
             (order_id, took)
@@ -144,7 +146,7 @@ impl SagaService for Door {
 
     async fn describe_definition(&self, request: Request<DescribeDefinitionRequest>) -> Reply<DescribeDefinitionResponse> {
         let DescribeDefinitionRequest { name } = request.into_inner();
-        let definition = definitions::newest(&name).ok_or_else(|| not_found("definition", &name))?;
+        let definition = self.known.newest(&name).ok_or_else(|| not_found("definition", &name))?;
         Ok(Response::new(view::definition(definition)))
     }
 }
@@ -154,7 +156,7 @@ impl Door {
         let row = store::one(&self.pool, order_id, saga_id).await.map_err(internal)?;
         let row = row.ok_or_else(|| not_found("saga of order", &order_id.to_string()))?;
         let operations = store::operations_on(&self.pool, &row).await.map_err(internal)?;
-        Ok(v1::Saga { operations: operations.into_iter().map(view::operation).collect(), ..view::saga(row) })
+        Ok(v1::Saga { operations: operations.into_iter().map(view::operation).collect(), ..view::saga(row, &self.known) })
     }
 
     /// Has it done, and shows the saga as it is then.
@@ -244,30 +246,37 @@ fn read_saga_id(given: &str) -> Result<Option<Uuid>, Status> {
     }
 }
 
-fn filter_of(state: i32, definition: String, step: &str, age_s_min: i64, paused: Option<bool>) -> Result<Filter, Status> {
+fn filter_of(
+    known: &Known,
+    state: i32,
+    definition: String,
+    step: &str,
+    age_s_min: i64,
+    paused: Option<bool>,
+) -> Result<Filter, Status> {
     let state = state_of(state)?;
     text("definition", &definition, 0..=DEFINITION_CHARS_MAX)?;
     if !(0..=AGE_S_MAX).contains(&age_s_min) {
         return Err(invalid("age_s_min", &format!("must be 0 to {AGE_S_MAX}"), "BAD_AGE"));
     }
-    let asked = match step {
+    let held_up_by = match step {
         "" => None,
-        step => Some(places_of(&definition, step)?),
+        step => Some(places_of(known, &definition, step)?),
     };
-    let open = paused.is_some() || asked.is_some() || !matches!(state, "" | "DONE" | "UNDONE");
+    let open = paused.is_some() || held_up_by.is_some() || !matches!(state, "" | "DONE" | "UNDONE");
     let age_s_min = Some(age_s_min as f64).filter(|age| *age > 0.0);
-    Ok(Filter { state, definition, asked, age_s_min, paused, open })
+    Ok(Filter { state, definition, held_up_by, age_s_min, paused, open })
 }
 
 /// Operations are for what is not over, and only for those that they would change: a second call goes on with others.
-fn bulk_filter(operation: Operation, asked: &OperateSagasRequest) -> Result<Filter, Status> {
+fn bulk_filter(known: &Known, operation: Operation, asked: &OperateSagasRequest) -> Result<Filter, Status> {
     let OperateSagasRequest { state, definition, step, age_s_min, paused, .. } = asked;
     let paused = match operation {
         Operation::Pause => Some(*paused),
         Operation::Resume => Some(true),
         Operation::Retry | Operation::Skip => paused.then_some(true),
     };
-    let filter = filter_of(*state, definition.clone(), step, *age_s_min, paused)?;
+    let filter = filter_of(known, *state, definition.clone(), step, *age_s_min, paused)?;
     let given = *state != 0 || !definition.is_empty() || !step.is_empty() || *age_s_min > 0 || asked.paused;
     match given {
         true => Ok(Filter { open: true, ..filter }),
@@ -285,8 +294,8 @@ fn state_of(state: i32) -> Result<&'static str, Status> {
 }
 
 /// Where this step is in the definitions that have it; places count from 1.
-fn places_of(definition: &str, step: &str) -> Result<Vec<(&'static str, i32, i32)>, Status> {
-    let wanted = definitions::DEFINITIONS.iter().filter(|known| definition.is_empty() || known.name == definition);
+fn places_of(known: &Known, definition: &str, step: &str) -> Result<Vec<(&'static str, i32, i32)>, Status> {
+    let wanted = known.all().filter(|known| definition.is_empty() || known.name == definition);
     let places: Vec<_> = wanted
         .filter_map(|known| {
             let place = known.steps.iter().position(|named| named.name == step)?;

@@ -67,12 +67,11 @@ pub(crate) type Turn = (Instance, Vec<Message>);
 impl Instance {
     pub(crate) fn start(
         (order_id, saga_id): (Uuid, Uuid),
-        definition: &str,
+        definition: &'static Definition,
         created: Bytes,
         at: OffsetDateTime,
         trace: &Trace,
     ) -> Result<Option<Turn>, Refusal> {
-        let definition = definitions::newest(definition).ok_or(Refusal::UnknownDefinition)?;
         let new = Self {
             order_id,
             saga_id,

@@ -11,6 +11,7 @@ use crate::{
     definitions,
     events::{Book, Key},
     instance::{Instance, Kept},
+    known::Known,
     operations::{self, Done},
 };
 
@@ -46,8 +47,8 @@ pub(crate) struct Row {
 
 impl Row {
     /// `None` where this binary does not know the definition, or can't read how the saga stands.
-    pub(crate) fn known(&self) -> Option<(&'static Definition, Progress)> {
-        let definition = definitions::definition(&self.definition, self.definition_version)?;
+    pub(crate) fn known(&self, known: &Known) -> Option<(&'static Definition, Progress)> {
+        let definition = known.definition(&self.definition, self.definition_version)?;
         let progress: Progress = self.progress.parse().ok()?;
         (progress.steps.len() == definition.steps.len()).then_some((definition, progress))
     }
@@ -57,8 +58,8 @@ impl Row {
         self.saga_id == definitions::saga_id(self.order_id, &self.definition)
     }
 
-    fn instance(self) -> Result<Instance, Key> {
-        let (definition, progress) = self.known().ok_or((self.order_id, self.saga_id))?;
+    fn instance(self, known: &Known) -> Result<Instance, Key> {
+        let (definition, progress) = self.known(known).ok_or((self.order_id, self.saga_id))?;
         Ok(Instance {
             order_id: self.order_id,
             saga_id: self.saga_id,
@@ -82,7 +83,7 @@ impl Row {
 }
 
 /// Loads and locks the sagas of these orders, which must be sorted, and which of these calls of operators are written down.
-pub(crate) async fn load(db: &mut PgConnection, order_ids: &[Uuid], calls: &[Uuid]) -> sqlx::Result<Book> {
+pub(crate) async fn load(db: &mut PgConnection, known: &Known, order_ids: &[Uuid], calls: &[Uuid]) -> sqlx::Result<Book> {
     let rows: Vec<Row> = sqlx::query_as(concat!(
         "select ",
         columns!(),
@@ -93,7 +94,7 @@ pub(crate) async fn load(db: &mut PgConnection, order_ids: &[Uuid], calls: &[Uui
     .await?;
     let mut book = Book::default();
     for row in rows {
-        match row.instance() {
+        match row.instance(known) {
             Ok(saga) => {
                 book.sagas.insert((saga.order_id, saga.saga_id), saga);
             }
@@ -103,8 +104,8 @@ pub(crate) async fn load(db: &mut PgConnection, order_ids: &[Uuid], calls: &[Uui
         }
     }
     if !calls.is_empty() {
-        let known = "select id from saga_operations where id = any($1)";
-        book.known = sqlx::query_scalar(known).bind(calls).fetch_all(db).await?.into_iter().collect();
+        let written_down = "select id from saga_operations where id = any($1)";
+        book.known = sqlx::query_scalar(written_down).bind(calls).fetch_all(db).await?.into_iter().collect();
     }
     Ok(book)
 }
@@ -211,19 +212,33 @@ pub(crate) struct Due {
     pub(crate) deadline_at: OffsetDateTime,
     pub(crate) traceparent: Option<String>,
     pub(crate) tracestate: Option<String>,
+    pub(crate) started_at: OffsetDateTime,
 }
 
-/// Those that are due, the oldest first. A saga that began within `first_ms` has no deadline that could have passed.
-pub(crate) async fn due(pool: &PgPool, first_ms: u64, limit: i64) -> sqlx::Result<Vec<Due>> {
-    sqlx::query_as(
-        "select order_id, saga_id, deadline_at, traceparent, tracestate from sagas
-         where open and started_at <= now() - make_interval(secs => $1) and deadline_at <= now()
-         order by started_at, saga_id limit $2",
-    )
-    .bind(std::time::Duration::from_millis(first_ms).as_secs_f64())
-    .bind(limit)
-    .fetch_all(pool)
-    .await
+/// Sagas of other versions are whose binary knows them: they would stay due here, and be in the way of those that began later.
+const DUE: &str = "select order_id, saga_id, deadline_at, traceparent, tracestate, started_at from sagas
+     where open and started_at <= now() - make_interval(secs => $1) and deadline_at <= now() and (started_at, saga_id) > ($2, $3)
+         and (definition, definition_version) in (select * from unnest($4::text[], $5::int[]))
+     order by started_at, saga_id limit $6";
+
+/// Those of these definitions that are due, the oldest first, from behind this place. A saga that began within `first_ms` has no deadline
+/// that could have passed.
+pub(crate) async fn due(
+    pool: &PgPool,
+    known: &Known,
+    first_ms: u64,
+    behind: (OffsetDateTime, Uuid),
+    limit: usize,
+) -> sqlx::Result<Vec<Due>> {
+    sqlx::query_as(DUE)
+        .bind(std::time::Duration::from_millis(first_ms).as_secs_f64())
+        .bind(behind.0)
+        .bind(behind.1)
+        .bind(known.all().map(|known| known.name).collect::<Vec<_>>())
+        .bind(known.all().map(|known| known.version).collect::<Vec<_>>())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await
 }
 
 /// Asking again failed for this saga alone: lists it for a person instead of failing again for ever. A late answer still moves
@@ -256,8 +271,8 @@ pub struct Live {
 impl Live {
     /// Whether this binary can go on with them.
     #[must_use]
-    pub fn is_known(&self) -> bool {
-        let known = definitions::definition(&self.definition, self.version);
+    pub fn is_known(&self, known: &Known) -> bool {
+        let known = known.definition(&self.definition, self.version);
         known.is_some_and(|known| i32::try_from(known.steps.len()) == Ok(self.steps))
     }
 }
@@ -272,3 +287,46 @@ pub async fn live(db: &mut PgConnection) -> sqlx::Result<Vec<Live>> {
     .fetch_all(db)
     .await
 }
+
+/// Orders of these sagas, the oldest first, and no more than so many.
+pub async fn orders_of(db: &mut PgConnection, live: &Live, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar(
+        "select order_id from sagas where open and definition = $1 and definition_version = $2
+             and cardinality(string_to_array(split_part(progress, ' ', 1), ',')) = $3
+         order by started_at, saga_id limit $4",
+    )
+    .bind(&live.definition)
+    .bind(live.version)
+    .bind(live.steps)
+    .bind(limit)
+    .fetch_all(db)
+    .await
+}
+
+/// Writes down the shapes of the versions that the database does not remember yet; of several binaries the first counts.
+pub(crate) async fn remember(pool: &PgPool, definitions: &'static [Definition]) -> sqlx::Result<Known> {
+    let mut db = pool.acquire().await?;
+    sqlx::query(
+        "insert into saga_definitions (definition, version, shape)
+         select * from unnest($1::text[], $2::int[], $3::text[]) order by 1, 2 on conflict do nothing",
+    )
+    .bind(definitions.iter().map(|one| one.name).collect::<Vec<_>>())
+    .bind(definitions.iter().map(|one| one.version).collect::<Vec<_>>())
+    .bind(definitions.iter().map(Definition::shape).collect::<Vec<_>>())
+    .execute(&mut *db)
+    .await?;
+    known(&mut db, definitions).await
+}
+
+/// These definitions, held against what the database remembers. One that an older binary has made remembers nothing.
+pub(crate) async fn known(db: &mut PgConnection, definitions: &'static [Definition]) -> sqlx::Result<Known> {
+    let remembers: bool = sqlx::query_scalar("select to_regclass('saga_definitions') is not null").fetch_one(&mut *db).await?;
+    let remembered = match remembers {
+        true => sqlx::query_as("select definition, version, shape from saga_definitions").fetch_all(db).await?,
+        false => Vec::new(),
+    };
+    Ok(Known::new(definitions, &remembered))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

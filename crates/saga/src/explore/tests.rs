@@ -58,7 +58,7 @@ fn every_checkout_settles() {
     settles(&CHECKOUT, CHECKOUT_ROLES, Bounds { operations_max: 0, resends_max: 3, ..Bounds::default() });
 }
 
-/// One operation, not two: with two it is 800 thousand states, which is for a build that is optimised.
+/// One operation, not two: with two it is a million states, which is for a build that is optimised.
 #[test]
 fn every_checkout_that_reserves_first_settles() {
     let report = settles(&RESERVE_FIRST, RESERVE_FIRST_ROLES, Bounds { operations_max: 1, ..Bounds::default() });

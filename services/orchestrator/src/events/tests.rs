@@ -2,6 +2,7 @@ mod denied;
 mod each_step;
 mod operators;
 mod play;
+mod stored;
 
 use contracts::{
     Message,

@@ -58,8 +58,8 @@ pub(super) struct Filter {
     pub(super) state: &'static str,
     /// Empty for any.
     pub(super) definition: String,
-    /// Waiting for the answer to one of these steps: definition, version, place from 1. `None` for any.
-    pub(super) asked: Option<Vec<(&'static str, i32, i32)>>,
+    /// Held up by one of these steps, not answered or refused: definition, version, place from 1. `None` for any.
+    pub(super) held_up_by: Option<Vec<(&'static str, i32, i32)>>,
     pub(super) age_s_min: Option<f64>,
     pub(super) paused: Option<bool>,
     /// Only what is not over.
@@ -94,8 +94,9 @@ macro_rules! halves {
 /// not looked at. A filter that lets few through is looked for in so many rows and no more: then there is a place to go on from, and
 /// perhaps no saga.
 pub(super) async fn list(pool: &PgPool, filter: &Filter, before: Place, limit: i64) -> sqlx::Result<(Vec<Row>, Option<Place>)> {
-    let Filter { state, definition, asked, age_s_min, paused, open } = filter;
-    let column = |of: fn(&(&'static str, i32, i32)) -> i32| asked.as_ref().map(|asked| asked.iter().map(of).collect::<Vec<_>>());
+    let Filter { state, definition, held_up_by, age_s_min, paused, open } = filter;
+    let column =
+        |of: fn(&(&'static str, i32, i32)) -> i32| held_up_by.as_ref().map(|steps| steps.iter().map(of).collect::<Vec<_>>());
     let (among_open, among_over) = (!matches!(*state, "DONE" | "UNDONE"), !*open);
     let mut rows: Vec<Row> = sqlx::query_as(concat!(
         "select ",
@@ -108,10 +109,10 @@ pub(super) async fn list(pool: &PgPool, filter: &Filter, before: Place, limit: i
          where ($7 = '' or state = $7) and ($8 = '' or definition = $8)
              and ($9::bool is null or (progress like '% paused%') = $9)
              and ($10::text[] is null or exists (
-                 select from unnest($10, $11::int[], $12::int[]) as asked (definition, version, place)
-                 where asked.definition = newest.definition and asked.version = newest.definition_version
-                     and left(split_part(split_part(progress, ' ', 1), ',', asked.place), 1)
-                         = case split_part(progress, ' ', 2) when 'forward' then 'A' when 'unwinding' then 'U' end
+                 select from unnest($10, $11::int[], $12::int[]) as step (definition, version, place)
+                 where step.definition = newest.definition and step.version = newest.definition_version
+                     and split_part(progress, ' ', 2) || ' ' || left(split_part(split_part(progress, ' ', 1), ',', step.place), 1)
+                         in ('forward A', 'forward R', 'unwinding U', 'unwinding X')
              ))
          order by started_at desc, saga_id desc limit $13"
     ))
@@ -124,7 +125,7 @@ pub(super) async fn list(pool: &PgPool, filter: &Filter, before: Place, limit: i
     .bind(*state)
     .bind(definition.as_str())
     .bind(*paused)
-    .bind(asked.as_ref().map(|asked| asked.iter().map(|(definition, ..)| *definition).collect::<Vec<_>>()))
+    .bind(held_up_by.as_ref().map(|steps| steps.iter().map(|(definition, ..)| *definition).collect::<Vec<_>>()))
     .bind(column(|(_, version, _)| *version))
     .bind(column(|(.., place)| *place))
     .bind(limit.saturating_add(1))
@@ -151,3 +152,6 @@ pub(super) async fn list(pool: &PgPool, filter: &Filter, before: Place, limit: i
     .await?;
     Ok((rows, more))
 }
+
+#[cfg(test)]
+mod tests;

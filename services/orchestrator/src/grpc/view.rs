@@ -7,13 +7,13 @@ use contracts::{
 use saga::{Definition, State, StepState, Undo};
 
 use super::{STATE_PREFIX, store::Shown};
-use crate::{instance, store::Row};
+use crate::{instance, known::Known, store::Row};
 
 /// Of a saga that stands as well as any, but could not be saved when it asked again.
 const SET_ASIDE: &str = "it could not ask again; the log says why";
 
-pub(super) fn saga(row: Row) -> v1::Saga {
-    let known = row.known();
+pub(super) fn saga(row: Row, known: &Known) -> v1::Saga {
+    let known = row.known(known);
     let (steps, remaining, mut attention) = match &known {
         None => (Vec::new(), Vec::new(), String::new()),
         Some((definition, progress)) => (

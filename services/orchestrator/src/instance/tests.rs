@@ -229,9 +229,3 @@ fn a_deadline_that_is_not_the_sagas_any_more_does_nothing() {
     then(&mut play, Play::charged);
     assert_eq!(play.saga().due(old, &Unread::new(), old).expect("is decided"), None);
 }
-
-#[test]
-fn a_definition_that_is_not_known_waits() {
-    let started = Instance::start((ORDER, ORDER), "checkin", Bytes::new(), OffsetDateTime::UNIX_EPOCH, &Trace::default());
-    assert!(matches!(started, Err(Refusal::UnknownDefinition)));
-}

@@ -17,7 +17,10 @@ use messaging::Trace;
 use saga::{Definition, Operation};
 
 use super::super::*;
-use crate::{definitions::REFUND, hear::hear};
+use crate::{
+    definitions::{DEFINITIONS, REFUND},
+    hear::hear,
+};
 
 pub(super) const ORDER: Uuid = Uuid::from_u128(0x0190_d3a8_7c1e_7000_8000_0000_0000_0001);
 pub(super) const TOTAL: i64 = 2405;
@@ -104,7 +107,7 @@ impl Play {
     pub(super) fn decide_as(&mut self, id: Uuid, input: Input) -> Result<Vec<Message>, Refusal> {
         let key = self.key.0.to_string();
         let asked = Envelope { id, correlation: key.clone(), key, at: self.at, trace: Trace::default(), input };
-        let decision = Orchestrator.decide(&mut self.book, &asked)?;
+        let decision = Orchestrator { known: Known::new(&DEFINITIONS, &[]) }.decide(&mut self.book, &asked)?;
         let read = |type_name, payload| Message::decode(type_name, payload).expect("is known").expect("is readable");
         Ok(decision.news.iter().map(|news| read(news.type_name, &news.payload)).collect())
     }
