@@ -1,8 +1,11 @@
 //! The admin port: /healthz /readyz /metrics. Not for the public.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -17,6 +20,7 @@ use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use sqlx::{Connection, PgPool};
+use tokio::time::timeout;
 
 /// Counters of this process, in Prometheus' text form.
 #[derive(Clone)]
@@ -41,6 +45,9 @@ impl Metrics {
     }
 }
 
+/// How long a database may take to answer, a free connection included, before it does not answer.
+const PING_MS_MAX: u64 = 2_000;
+
 /// What readiness depends on: the databases of the services in this process, and nobody being about to stop.
 #[derive(Clone)]
 pub struct Readiness {
@@ -63,14 +70,25 @@ impl Readiness {
         if !self.serving.load(Ordering::Acquire) {
             return vec!["stopping".into()];
         }
-        let checks = self.databases.iter().map(|(service, pool)| async move {
-            let answered = match pool.acquire().await {
-                Ok(mut db) => db.ping().await,
-                Err(error) => Err(error),
-            };
-            answered.err().map(|error| format!("{service}: {error}"))
-        });
+        let checks = self
+            .databases
+            .iter()
+            .map(|(service, pool)| async move { answers(pool).await.err().map(|problem| format!("{service}: {problem}")) });
         join_all(checks).await.into_iter().flatten().collect()
+    }
+}
+
+async fn answers(pool: &PgPool) -> Result<(), String> {
+    let limit = Duration::from_millis(PING_MS_MAX);
+    let silent = || format!("does not answer within {PING_MS_MAX} ms");
+    let mut db = timeout(limit, pool.acquire()).await.map_err(|_| silent())?.map_err(|error| error.to_string())?;
+    match timeout(limit, db.ping()).await {
+        Ok(answered) => answered.map_err(|error| error.to_string()),
+        Err(_) => {
+            // Given back it would be waited for.
+            db.close_on_drop();
+            Err(silent())
+        }
     }
 }
 
@@ -92,5 +110,19 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{self, Plans};
+
+    #[tokio::test]
+    async fn a_database_that_never_answers_is_named_in_time() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://somebody@{}/order", silent.local_addr().unwrap());
+        let answered = answers(&database::pool(&url, Plans::Free, 1).unwrap()).await;
+        assert_eq!(answered, Err("does not answer within 2000 ms".to_owned()));
     }
 }

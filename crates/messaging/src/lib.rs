@@ -21,6 +21,7 @@ pub mod outbox;
 mod park_limit;
 pub mod parking;
 mod partition;
+mod patience;
 pub mod progress;
 mod queue;
 mod reader;

@@ -20,7 +20,7 @@ use crate::{
     meters::Meters,
     outbox,
     parking::{DeadLetters, rehearsal},
-    progress,
+    patience, progress,
     queue::{self, Receiver, Sender, Unsent},
     reader, retry,
 };
@@ -171,7 +171,7 @@ pub async fn start<H: Handler>(
     let meters = Arc::new(Meters::of(subscription.group));
     let admission = Arc::new(Admission::new(group.name, group.limits));
     admission.watch(pool.clone(), tasks);
-    lag::watch(group.name, pool.clone(), tasks);
+    lag::watch(group.name, group.limits.database_ms_max, pool.clone(), tasks);
     let (calls, call_queue) = queue::channel(group.limits.queue_rows_max);
     let (records, record_queue) = queue::channel(group.limits.queue_rows_max);
     let (dead_letters, rehearsals) = rehearsal::channel(group.name, pool.clone());
@@ -210,7 +210,7 @@ impl<H: Handler> Worker<H> {
             tokio::select! {
                 biased;
                 // One at most before a batch: neither keeps the other waiting for long.
-                Some(ask) = rehearsals.recv() => rehearsal::answer(&self.pool, self.handler.as_ref(), self.group.name, ask).await,
+                Some(ask) = rehearsals.recv() => rehearsal::answer(&self.pool, self.handler.as_ref(), &self.group, ask).await,
                 Some(item) = calls.recv() => items.push(item),
                 Some(item) = records.recv() => items.push(item),
                 () = tasks.finishing(), if !calls.is_closed() => {
@@ -301,7 +301,8 @@ impl<H: Handler> Worker<H> {
     }
 
     async fn stored(&self, streams: &[Stream]) -> sqlx::Result<HashMap<Stream, Position>> {
-        let mut stored = progress::store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        let limit_ms = self.group.limits.database_ms_max;
+        let mut stored = patience::at(limit_ms, &self.pool, async |db| progress::store::all(db, self.group.name).await).await?;
         stored.retain(|(stream, _)| streams.contains(stream));
         Ok(stored.into_iter().collect())
     }
@@ -322,10 +323,13 @@ impl<H: Handler> Worker<H> {
             None => self.pool.acquire().await.map_err(Fault::Away)?,
         };
         let refs: Vec<&Item<H>> = items.iter().map(Box::as_ref).collect();
-        let settling = AssertUnwindSafe(batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs)).catch_unwind();
         // A panic outside of decide blames nobody: it is tried again like an outage, with an alarm.
         let panicked = |_| Fault::Away(sqlx::Error::Protocol("the handler panicked while it loaded or saved".into()));
-        let settled = settling.await.map_err(panicked)??;
+        let settling = patience::on(self.group.limits.database_ms_max, &mut db, async |db| {
+            let settled = AssertUnwindSafe(batch::settle(db, self.handler.as_ref(), &self.group, &refs)).catch_unwind().await;
+            settled.map_err(panicked)?
+        });
+        let settled = settling.await?;
         // After a fault it goes back to the pool, which looks at it.
         self.db = Some(db);
         if settled.saved {
