@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 
-use crate::{Tasks, batch::Group, patience, progress::store};
+use crate::{Tasks, batch::Group, outbox, patience, progress::store};
 
 /// How long a lease holds without being renewed.
 pub(crate) const LEASE_MS: i64 = 3_000;
@@ -48,6 +48,11 @@ pub(crate) fn keep(group: Arc<Group>, pool: PgPool, tasks: &Tasks) -> watch::Rec
 }
 
 async fn round(group: &Group, db: &mut PgConnection) -> sqlx::Result<Vec<i32>> {
+    // Whoever it was holds rows that are claimed below, and streams that are written here.
+    let ended = outbox::store::end_stalled_copies(&mut *db).await?;
+    if ended > 0 {
+        tracing::warn!(service = group.name, sessions = ended, "stood still in a COPY of news, and were ended");
+    }
     let members = store::join(&mut *db, group.name, group.instance, group.lease_ms).await?.max(1);
     let share = usize::try_from((i64::from(group.partitions) + members - 1) / members).unwrap_or(usize::MAX);
     let mut mine = store::renew(&mut *db, group.name, group.instance, group.lease_ms).await?;
