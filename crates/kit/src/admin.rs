@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use axum::{
     routing::get,
 };
 use futures::future::join_all;
+use messaging::Health;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -48,33 +49,39 @@ impl Metrics {
 /// How long a database may take to answer, a free connection included, before it does not answer.
 const PING_MS_MAX: u64 = 2_000;
 
-/// What readiness depends on: the databases of the services in this process, and nobody being about to stop.
-#[derive(Clone)]
+/// What readiness depends on: the services in this process, each with its database, and nobody being about to stop.
+#[derive(Clone, Default)]
 pub struct Readiness {
-    databases: Arc<Vec<(&'static str, PgPool)>>,
-    serving: Arc<AtomicBool>,
+    services: Arc<Mutex<Vec<(PgPool, Health)>>>,
+    draining: Arc<AtomicBool>,
 }
 
 impl Readiness {
-    #[must_use]
-    pub fn new(databases: Vec<(&'static str, PgPool)>) -> Self {
-        Self { databases: Arc::new(databases), serving: Arc::new(AtomicBool::new(true)) }
+    /// A service is there.
+    pub fn watch(&self, pool: PgPool, health: Health) {
+        self.services().push((pool, health));
     }
 
     /// From now on not ready: no new work, please.
     pub fn draining(&self) {
-        self.serving.store(false, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
     }
 
     async fn problems(&self) -> Vec<String> {
-        if !self.serving.load(Ordering::Acquire) {
+        if self.draining.load(Ordering::Acquire) {
             return vec!["stopping".into()];
         }
-        let checks = self
-            .databases
-            .iter()
-            .map(|(service, pool)| async move { answers(pool).await.err().map(|problem| format!("{service}: {problem}")) });
-        join_all(checks).await.into_iter().flatten().collect()
+        let services = self.services().clone();
+        let checks = services.iter().map(|(pool, health)| async move {
+            let away = answers(pool).await.err();
+            let problems = away.into_iter().chain(health.problems());
+            problems.map(|problem| format!("{}: {problem}", health.group())).collect::<Vec<_>>()
+        });
+        join_all(checks).await.concat()
+    }
+
+    fn services(&self) -> MutexGuard<'_, Vec<(PgPool, Health)>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

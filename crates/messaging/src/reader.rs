@@ -253,6 +253,9 @@ impl<H: Handler> Reader<H> {
                 self.cursors.insert(stream, Cursor(position));
             }
         }
+        self.stopped.retain(|stream| self.owned_now.contains(&stream.partition));
+        self.group.troubles().stopped_still(&self.topics, &self.stopped);
+        self.group.keep_stopped(&self.topics, &self.owned_now);
         self.source.reopened(&opened);
         Ok(())
     }
@@ -326,8 +329,9 @@ impl<H: Handler> Reader<H> {
         }
     }
 
-    fn stop(&mut self, stream: Stream, what: &str, detail: &str) {
+    fn stop(&mut self, stream: Stream, what: &'static str, detail: &str) {
         if self.stopped.insert(stream.clone()) {
+            self.group.troubles().stop(stream.clone(), what);
             tracing::error!(
                 r#type = what,
                 service = self.group.name,

@@ -2,7 +2,12 @@
 
 mod guards;
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt;
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
@@ -10,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    Bus, Envelope, Error, Handler, Position, Stream, Tasks, Trace,
+    Bus, Envelope, Error, Handler, Health, Position, Stream, Tasks, Trace,
     admission::Admission,
     batch::{self, Group},
     clock,
@@ -65,17 +70,19 @@ pub struct Runner<H: Handler> {
     room: Arc<Semaphore>,
     admission: Arc<Admission>,
     dead_letters: DeadLetters,
+    health: Health,
 }
 
 impl<H: Handler> Clone for Runner<H> {
     fn clone(&self) -> Self {
-        let Self { calls, records, room, admission, dead_letters } = self;
+        let Self { calls, records, room, admission, dead_letters, health } = self;
         Self {
             calls: calls.clone(),
             records: records.clone(),
             room: room.clone(),
             admission: admission.clone(),
             dead_letters: dead_letters.clone(),
+            health: health.clone(),
         }
     }
 }
@@ -134,6 +141,12 @@ impl<H: Handler> Runner<H> {
         self.dead_letters.clone()
     }
 
+    /// For whoever asks whether the service is ready.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// Waits for room; false when nothing is taken any more.
     pub(crate) async fn deliver(&self, mut item: Box<Item<H>>) -> bool {
         let bytes = item.record().map_or(0, |record| record.payload.len()).min(RECORD_BYTES_MAX);
@@ -176,7 +189,7 @@ pub async fn start<H: Handler>(
     let (records, record_queue) = queue::channel(group.limits.queue_rows_max);
     let (dead_letters, rehearsals) = rehearsal::channel(group.name, pool.clone());
     let room = Arc::new(Semaphore::new(RECORD_BYTES_MAX));
-    let runner = Runner { calls, records, room, admission, dead_letters };
+    let runner = Runner { calls, records, room, admission, dead_letters, health: Health(group.clone()) };
     bus.carry(subscription.group, &pool, tasks).await?;
     reader::start(&runner, &handler, &group, subscription, &pool, bus, &meters, tasks).await?;
     let worker = Worker { handler, pool, db: None, committed: guards::Committed::default(), group, meters, bus: bus.clone() };
@@ -296,6 +309,7 @@ impl<H: Handler> Worker<H> {
         let pause = retry::pause_ms(*attempt);
         *attempt += 1;
         log::outage(self.group.name, error, pause);
+        self.group.troubles().retry(error.to_string(), Instant::now());
         self.meters.retry();
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
@@ -332,6 +346,7 @@ impl<H: Handler> Worker<H> {
         let settled = settling.await?;
         // After a fault it goes back to the pool, which looks at it.
         self.db = Some(db);
+        self.group.troubles().settled();
         if settled.saved {
             self.handler.committed();
         }
