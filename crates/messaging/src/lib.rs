@@ -22,7 +22,7 @@ pub mod outbox;
 mod park_limit;
 pub mod parking;
 mod partition;
-mod patience;
+pub mod patience;
 pub mod progress;
 mod queue;
 mod reader;

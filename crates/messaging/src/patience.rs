@@ -24,7 +24,10 @@ pub(crate) async fn on<T, E: From<sqlx::Error>>(
 }
 
 /// Work on a connection of the pool's, which has a bound of its own for how long one is waited for.
-pub(crate) async fn at<T, E: From<sqlx::Error>>(
+///
+/// # Errors
+/// The work's own, and that it took longer than `limit_ms`: whether it was done is in doubt then.
+pub async fn at<T, E: From<sqlx::Error>>(
     limit_ms: u64,
     pool: &PgPool,
     work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
