@@ -52,6 +52,11 @@ pub(crate) async fn within<T>(limit_ms: u64, work: impl Future<Output = sqlx::Re
     timeout(Duration::from_millis(limit_ms), work).await.unwrap_or_else(|_| Err(late(limit_ms)))
 }
 
+/// Whether work was given up; or the network gave a connection up, which comes to the same.
+pub(crate) fn is_late(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
+}
+
 fn late(limit_ms: u64) -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, format!("the database was not done within {limit_ms} ms")))
 }

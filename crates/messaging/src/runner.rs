@@ -298,6 +298,10 @@ impl<H: Handler> Worker<H> {
                 }
                 Fault::Away(error) => {
                     self.wait(&mut attempt, &error).await;
+                    // Perhaps it is too much at a time: otherwise it would never get done.
+                    if patience::is_late(&error) && items.len() > 1 {
+                        todo.push((items.split_off(items.len() / 2), false));
+                    }
                     todo.push((items, looked_again));
                 }
             }
