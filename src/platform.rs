@@ -161,8 +161,7 @@ impl Platform {
         let bus = open_bus(&services, &databases, bus, &settings)?;
         let mut routes = Routes::default();
         let mut grpc_services = Vec::new();
-        let mut pools = Vec::new();
-        let desks = Desks::default();
+        let (desks, readiness) = (Desks::default(), Readiness::default());
         let own_gateway = services.contains(&Service::Gateway).then(|| reachable(http));
         for service in &services {
             if *service == Service::Gateway {
@@ -170,8 +169,14 @@ impl Platform {
             }
             let url = databases.get(service).with_context(|| format!("the {} service has no database", service.name()))?;
             let pool = database::pool(url, Plans::Pinned, settings.database_connections_max)?;
-            pools.push((service.name(), pool.clone()));
-            let room = Room { pool, bus: bus.clone(), tasks: tasks.clone(), settings: settings.clone(), desks: desks.clone() };
+            let room = Room {
+                pool,
+                bus: bus.clone(),
+                tasks: tasks.clone(),
+                settings: settings.clone(),
+                desks: desks.clone(),
+                readiness: readiness.clone(),
+            };
             let started = match service {
                 Service::Payment => provider.start_payment(room, provider_database.as_deref(), own_gateway).await,
                 _ => start_service(*service, room).await,
@@ -181,11 +186,10 @@ impl Platform {
             tracing::info!(r#type = "STARTUP", service = service.name(), "started");
         }
         tasks.spawn("METRICS", kit::counts::report(tasks.clone()));
-        if !pools.is_empty() {
+        if !desks.services().is_empty() {
             routes = merge(routes, dead_letters::routes(desks));
             grpc_services.push(dead_letters::SERVICE);
         }
-        let readiness = Readiness::new(pools);
         let routes = kit::serve::with_reflection(routes, &grpc_services).await?;
         let mut servers = JoinSet::new();
         servers.spawn(kit::serve::grpc(listeners.grpc, routes, tasks.clone(), drain));

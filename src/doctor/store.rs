@@ -14,11 +14,14 @@ pub(super) async fn relaxed_settings(db: &mut PgConnection) -> sqlx::Result<Vec<
     .await
 }
 
-/// How many sessions of this database are idle inside a transaction for longer than this, and for how long the oldest is.
+/// How many sessions of this database are idle inside a transaction for longer than this, or in the middle of a COPY of news, and for how
+/// long the oldest is.
 pub(super) async fn idle_transactions(db: &mut PgConnection, age_s_max: f64) -> sqlx::Result<(i64, f64)> {
     sqlx::query_as(
         "select count(*), coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8 from pg_stat_activity
-         where datname = current_database() and state like 'idle in transaction%'
+         where datname = current_database()
+             and (state like 'idle in transaction%'
+                 or state = 'active' and wait_event = 'ClientRead' and query like 'copy outbox (%')
              and xact_start < clock_timestamp() - $1 * interval '1 second'",
     )
     .bind(age_s_max)

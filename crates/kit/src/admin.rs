@@ -1,8 +1,11 @@
 //! The admin port: /healthz /readyz /metrics. Not for the public.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -13,10 +16,12 @@ use axum::{
     routing::get,
 };
 use futures::future::join_all;
+use messaging::Health;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Encoder, Registry, TextEncoder};
 use sqlx::{Connection, PgPool};
+use tokio::time::timeout;
 
 /// Counters of this process, in Prometheus' text form.
 #[derive(Clone)]
@@ -41,36 +46,56 @@ impl Metrics {
     }
 }
 
-/// What readiness depends on: the databases of the services in this process, and nobody being about to stop.
-#[derive(Clone)]
+/// How long a database may take to answer, a free connection included, before it does not answer.
+const PING_MS_MAX: u64 = 2_000;
+
+/// What readiness depends on: the services in this process, each with its database, and nobody being about to stop.
+#[derive(Clone, Default)]
 pub struct Readiness {
-    databases: Arc<Vec<(&'static str, PgPool)>>,
-    serving: Arc<AtomicBool>,
+    services: Arc<Mutex<Vec<(PgPool, Health)>>>,
+    draining: Arc<AtomicBool>,
 }
 
 impl Readiness {
-    #[must_use]
-    pub fn new(databases: Vec<(&'static str, PgPool)>) -> Self {
-        Self { databases: Arc::new(databases), serving: Arc::new(AtomicBool::new(true)) }
+    /// A service is there.
+    pub fn watch(&self, pool: PgPool, health: Health) {
+        self.services().push((pool, health));
     }
 
     /// From now on not ready: no new work, please.
     pub fn draining(&self) {
-        self.serving.store(false, Ordering::Release);
+        self.draining.store(true, Ordering::Release);
     }
 
     async fn problems(&self) -> Vec<String> {
-        if !self.serving.load(Ordering::Acquire) {
+        if self.draining.load(Ordering::Acquire) {
             return vec!["stopping".into()];
         }
-        let checks = self.databases.iter().map(|(service, pool)| async move {
-            let answered = match pool.acquire().await {
-                Ok(mut db) => db.ping().await,
-                Err(error) => Err(error),
-            };
-            answered.err().map(|error| format!("{service}: {error}"))
+        let services = self.services().clone();
+        let checks = services.iter().map(|(pool, health)| async move {
+            let away = answers(pool).await.err();
+            let problems = away.into_iter().chain(health.problems());
+            problems.map(|problem| format!("{}: {problem}", health.group())).collect::<Vec<_>>()
         });
-        join_all(checks).await.into_iter().flatten().collect()
+        join_all(checks).await.concat()
+    }
+
+    fn services(&self) -> MutexGuard<'_, Vec<(PgPool, Health)>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn answers(pool: &PgPool) -> Result<(), String> {
+    let limit = Duration::from_millis(PING_MS_MAX);
+    let silent = || format!("does not answer within {PING_MS_MAX} ms");
+    let mut db = timeout(limit, pool.acquire()).await.map_err(|_| silent())?.map_err(|error| error.to_string())?;
+    match timeout(limit, db.ping()).await {
+        Ok(answered) => answered.map_err(|error| error.to_string()),
+        Err(_) => {
+            // Given back it would be waited for.
+            db.close_on_drop();
+            Err(silent())
+        }
     }
 }
 
@@ -92,5 +117,19 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     match metrics.text() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{self, Plans};
+
+    #[tokio::test]
+    async fn a_database_that_never_answers_is_named_in_time() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("postgres://somebody@{}/order", silent.local_addr().unwrap());
+        let answered = answers(&database::pool(&url, Plans::Free, 1).unwrap()).await;
+        assert_eq!(answered, Err("does not answer within 2000 ms".to_owned()));
     }
 }

@@ -44,7 +44,17 @@ pub fn pool(url: &str, plans: Plans, connections_max: u32) -> sqlx::Result<PgPoo
 fn connect_options(url: &str) -> sqlx::Result<PgConnectOptions> {
     Ok(PgConnectOptions::from_str(url)?
         .application_name("settle")
-        .options([("jit", "off"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "2s"), ("timezone", "UTC")])
+        .options([
+            ("jit", "off"),
+            ("lock_timeout", "10s"),
+            ("idle_in_transaction_session_timeout", "2s"),
+            ("timezone", "UTC"),
+            // A client that is gone without a word holds its locks for a minute at most. Nothing on a Unix socket.
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", "30s"),
+        ])
         .disable_statement_logging())
 }
 

@@ -28,13 +28,16 @@ pub struct Room {
     pub tasks: messaging::Tasks,
     pub settings: Arc<Settings>,
     pub desks: Desks,
+    pub readiness: admin::Readiness,
 }
 
 impl Room {
-    /// Starts a service's handler on what it subscribes to, and opens the desk where people look after its dead letters.
+    /// Starts a service's handler on what it subscribes to, has readiness watch it, and opens the desk where people look after its dead
+    /// letters.
     pub async fn run<H: Handler>(&self, handler: H, subscription: Subscription) -> Result<Runner<H>, messaging::Error> {
         let runner = messaging::start(handler, subscription, self.pool.clone(), &self.bus, &self.tasks).await?;
         self.desks.open(runner.dead_letters());
+        self.readiness.watch(self.pool.clone(), runner.health());
         Ok(runner)
     }
 }

@@ -63,6 +63,7 @@ pub const TABLE: &[Setting] = &[
     setting("SETTLE_PARK_WINDOW_S", "60", "the window of SETTLE_PARK_MAX"),
     setting("SETTLE_EARLY_WAIT_S", "600", "how long a record waits for what it needs before it is a dead letter"),
     setting("SETTLE_GAP_WAIT_MS", "10000", "how long a hole in a stream may last before the stream stops"),
+    setting("SETTLE_DATABASE_MS_MAX", "30000", "work at a database is given up after this, and tried again"),
     setting("SETTLE_CRASHES_MAX", "5", "a record is parked that the process died of this often in a row"),
     setting(
         "SETTLE_OUTBOX_RETENTION_S",
@@ -218,6 +219,7 @@ fn limits() -> Result<Limits, Error> {
         park_window_s: number("SETTLE_PARK_WINDOW_S", 1..=86_400)?,
         early_wait_s: number("SETTLE_EARLY_WAIT_S", 1..=604_800)?,
         gap_wait_ms: number("SETTLE_GAP_WAIT_MS", 100..=600_000)?,
+        database_ms_max: number("SETTLE_DATABASE_MS_MAX", 11_000..=600_000)?,
         crashes_max: number("SETTLE_CRASHES_MAX", 1..=100)?,
         outbox_retention_s: number("SETTLE_OUTBOX_RETENTION_S", 1..=315_360_000)?,
         processed_events_retention_s: number("SETTLE_PROCESSED_EVENTS_RETENTION_S", 1..=315_360_000)?,
@@ -295,6 +297,7 @@ mod tests {
             ("SETTLE_PARK_WINDOW_S", limits.park_window_s.to_string()),
             ("SETTLE_EARLY_WAIT_S", limits.early_wait_s.to_string()),
             ("SETTLE_GAP_WAIT_MS", limits.gap_wait_ms.to_string()),
+            ("SETTLE_DATABASE_MS_MAX", limits.database_ms_max.to_string()),
             ("SETTLE_CRASHES_MAX", limits.crashes_max.to_string()),
             ("SETTLE_OUTBOX_RETENTION_S", limits.outbox_retention_s.to_string()),
             ("SETTLE_PROCESSED_EVENTS_RETENTION_S", limits.processed_events_retention_s.to_string()),

@@ -13,7 +13,7 @@ use std::{
 use opentelemetry::{KeyValue, global, metrics::Counter};
 use sqlx::PgPool;
 
-use crate::{Limits, Tasks};
+use crate::{Limits, Tasks, patience};
 
 /// How often the backlog is looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
@@ -80,8 +80,8 @@ impl Admission {
                     () = tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)) => {}
                     () = stop.stopping() => return,
                 }
-                let looked = async { store::backlog_age_ms(&mut *pool.acquire().await?).await };
-                match looked.await {
+                let limit_ms = admission.limits.database_ms_max;
+                match patience::at(limit_ms, &pool, async |db| store::backlog_age_ms(db).await).await {
                     Ok(age_ms) => admission.seen(u64::try_from(age_ms).unwrap_or_default()),
                     // What was seen last holds.
                     Err(error) => tracing::debug!(service = admission.service, %error, "cannot look at the backlog"),

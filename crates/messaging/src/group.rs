@@ -7,7 +7,9 @@ use std::{
 
 use uuid::Uuid;
 
-use crate::{Bus, Limits, Stream, crash, lease, park_limit::ParkLimit, parking::dlq::Copies, unknown_types::UnknownTypes};
+use crate::{
+    Bus, Limits, Stream, crash, health::Troubles, lease, park_limit::ParkLimit, parking::dlq::Copies, unknown_types::UnknownTypes,
+};
 
 pub(crate) struct Group {
     pub(crate) name: &'static str,
@@ -19,6 +21,7 @@ pub(crate) struct Group {
     pub(crate) unknown_types: UnknownTypes,
     pub(crate) copies: Copies,
     park_limit: Mutex<ParkLimit>,
+    troubles: Mutex<Troubles>,
 }
 
 impl Group {
@@ -34,6 +37,7 @@ impl Group {
             unknown_types: UnknownTypes::of(name),
             copies: Copies::new(name, bus.topics_of(name)),
             park_limit: Mutex::new(ParkLimit::new(&limits)),
+            troubles: Mutex::default(),
         }
     }
 
@@ -69,6 +73,19 @@ impl Group {
     /// Something of these streams was applied: those of them that were stopped go on.
     pub(crate) fn go_on<'a>(&self, streams: impl Iterator<Item = &'a Stream>) -> Vec<Stream> {
         self.park_limit().go_on(streams)
+    }
+
+    /// Streams that are read elsewhere now are stopped there, if at all.
+    pub(crate) fn keep_stopped(&self, topics: &[String], owned: &[i32]) {
+        self.park_limit().keep(|stream| !topics.contains(&stream.topic) || owned.contains(&stream.partition));
+    }
+
+    pub(crate) fn stopped_by_park_limit(&self) -> Vec<Stream> {
+        self.park_limit().stopped()
+    }
+
+    pub(crate) fn troubles(&self) -> MutexGuard<'_, Troubles> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn park_limit(&self) -> MutexGuard<'_, ParkLimit> {

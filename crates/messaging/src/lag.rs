@@ -7,13 +7,13 @@ use std::time::Duration;
 use opentelemetry::{KeyValue, global, metrics::Gauge};
 use sqlx::PgPool;
 
-use crate::Tasks;
+use crate::{Tasks, patience};
 
 /// How often. Nothing depends on it but what people see.
 const LOOK_EVERY_MS: u64 = 5_000;
 
 /// Keeps the gauges of everybody who reads this service, until the stop.
-pub(crate) fn watch(service: &'static str, pool: PgPool, tasks: &Tasks) {
+pub(crate) fn watch(service: &'static str, limit_ms: u64, pool: PgPool, tasks: &Tasks) {
     let meter = global::meter("messaging");
     let records: Gauge<u64> = meter.u64_gauge("settle_consumer_lag").build();
     let age_ms: Gauge<u64> = meter.u64_gauge("settle_oldest_unread_ms").build();
@@ -24,8 +24,7 @@ pub(crate) fn watch(service: &'static str, pool: PgPool, tasks: &Tasks) {
                 () = tokio::time::sleep(Duration::from_millis(LOOK_EVERY_MS)) => {}
                 () = stop.stopping() => return,
             }
-            let looked = async { store::behind(&mut *pool.acquire().await?).await };
-            match looked.await {
+            match patience::at(limit_ms, &pool, async |db| store::behind(db).await).await {
                 Ok(readers) => {
                     for reader in readers {
                         let labels = [

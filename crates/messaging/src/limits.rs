@@ -22,6 +22,9 @@ pub struct Limits {
     pub early_wait_s: u64,
     /// How long a hole in a stream may last before the stream stops loudly.
     pub gap_wait_ms: u64,
+    /// How long a batch, or another piece of work at a database, may take before it is given up, and tried again: its answer may be lost.
+    /// Well above `lock_timeout`, for which each of its statements may wait for others.
+    pub database_ms_max: u64,
     /// A record is parked that the process died of this often in a row.
     pub crashes_max: u32,
     /// How long records are kept at least, also when every reader has passed them: so long a new group can begin in the past.
@@ -44,6 +47,7 @@ impl Default for Limits {
             park_window_s: 60,
             early_wait_s: 600,
             gap_wait_ms: 10_000,
+            database_ms_max: 30_000,
             crashes_max: 5,
             outbox_retention_s: 7 * 86_400,
             outbox_range_rows: 65_536,

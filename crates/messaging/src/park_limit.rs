@@ -50,6 +50,15 @@ impl ParkLimit {
         }
         streams.filter_map(|stream| self.stopped.remove_entry(stream)).map(|(stream, _)| stream).collect()
     }
+
+    /// Forgets the other streams that are stopped.
+    pub(crate) fn keep(&mut self, is_kept: impl Fn(&Stream) -> bool) {
+        self.stopped.retain(|stream, _| is_kept(stream));
+    }
+
+    pub(crate) fn stopped(&self) -> Vec<Stream> {
+        self.stopped.keys().cloned().collect()
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use tokio::sync::watch;
 
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     lease, log,
     meters::Meters,
     operate::Notice,
-    parking,
+    parking, patience,
     progress::{self, report, store},
 };
 
@@ -210,20 +210,22 @@ impl<H: Handler> Reader<H> {
 
     /// Where this instance's streams stand in the database; the cursors are ahead of it.
     async fn applied(&self) -> sqlx::Result<Vec<(Stream, Position)>> {
-        let mut stored = store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        let limit_ms = self.group.limits.database_ms_max;
+        let mut stored = patience::at(limit_ms, &self.pool, async |db| store::all(db, self.group.name).await).await?;
         stored.retain(|(stream, _)| self.cursors.contains_key(stream));
         Ok(stored)
     }
 
     /// Takes over streams that are newly owned, and those that were asked to start again, at their stored positions; lets go of lost ones.
     async fn reopen(&mut self) -> sqlx::Result<()> {
+        let limit_ms = self.group.limits.database_ms_max;
         for (stream, until) in self.restart.take() {
             self.paused.extend(until.map(|until| (stream.clone(), until)));
             self.again.insert(stream);
         }
         // A stream in motion finds out by its compare-and-set that a person sent its group elsewhere.
         if self.idle || !self.stopped.is_empty() || !self.gaps.is_empty() {
-            self.again.extend(self.notice.look(&self.pool, self.group.name).await?);
+            self.again.extend(self.notice.look(limit_ms, &self.pool, self.group.name).await?);
         }
         if self.owned.has_changed().unwrap_or(false) {
             self.owned_now = self.owned.borrow_and_update().clone();
@@ -232,10 +234,11 @@ impl<H: Handler> Reader<H> {
         if self.again.is_empty() && !self.unread {
             return Ok(());
         }
-        let mut db = self.pool.acquire().await?;
-        self.bus.open(&mut db, self.group.name, &self.topics).await?;
-        let stored = store::all(&mut db, self.group.name).await?;
-        drop(db);
+        let look = async |db: &mut PgConnection| {
+            self.bus.open(&mut *db, self.group.name, &self.topics).await?;
+            store::all(db, self.group.name).await
+        };
+        let stored = patience::at(limit_ms, &self.pool, look).await?;
         self.unread = false;
         let again = std::mem::take(&mut self.again);
         self.cursors.retain(|stream, _| !again.contains(stream) && self.owned_now.contains(&stream.partition));
@@ -250,6 +253,9 @@ impl<H: Handler> Reader<H> {
                 self.cursors.insert(stream, Cursor(position));
             }
         }
+        self.stopped.retain(|stream| self.owned_now.contains(&stream.partition));
+        self.group.troubles().stopped_still(&self.topics, &self.stopped);
+        self.group.keep_stopped(&self.topics, &self.owned_now);
         self.source.reopened(&opened);
         Ok(())
     }
@@ -270,9 +276,9 @@ impl<H: Handler> Reader<H> {
         let Some(cursor) = self.cursors.get_mut(&record.stream) else { return true };
         let behind_cut = cursor.0 == Position::default() && record.place.is_some_and(|place| place.seq > 1);
         if behind_cut && !self.gaps.contains_key(&record.stream) {
-            let (pool, group) = (&self.pool, self.group.name);
-            let adopted = async { progress::adopt(&mut *pool.acquire().await?, group, &record).await };
-            match adopted.await {
+            let (pool, group) = (&self.pool, &self.group);
+            let adopt = async |db: &mut PgConnection| progress::adopt(db, group.name, &record).await;
+            match patience::at(group.limits.database_ms_max, pool, adopt).await {
                 Ok(Some(position)) => *cursor = Cursor(position),
                 Ok(None) => {}
                 Err(error) => {
@@ -324,8 +330,9 @@ impl<H: Handler> Reader<H> {
         }
     }
 
-    fn stop(&mut self, stream: Stream, what: &str, detail: &str) {
+    fn stop(&mut self, stream: Stream, what: &'static str, detail: &str) {
         if self.stopped.insert(stream.clone()) {
+            self.group.troubles().stop(stream.clone(), what);
             tracing::error!(
                 r#type = what,
                 service = self.group.name,
@@ -355,18 +362,17 @@ async fn shelf_rounds<H: Handler>(
             tokio::time::sleep(Duration::from_millis(SHELF_ROUND_MS)).await;
         }
         let partitions = owned.borrow().clone();
-        let rows = async {
-            let mut db = pool.acquire().await?;
+        let round = async |db: &mut PgConnection| {
             let room = group.park_room();
-            let given_up = parking::give_up(&mut db, &group, early_wait_s, room).await?;
+            let given_up = parking::give_up(&mut *db, &group, early_wait_s, room).await?;
             group.given_up(given_up.len(), room);
             meters.dead_letters(given_up.len() as u64);
             for (event_id, key, reason) in given_up {
                 log::given_up(group.name, event_id, &key, &reason);
             }
-            parking::store::to_try(&mut db, group.name, &partitions, after, SHELF_ROWS_MAX).await
+            parking::store::to_try(db, group.name, &partitions, after, SHELF_ROWS_MAX).await
         };
-        match rows.await {
+        match patience::at(group.limits.database_ms_max, &pool, round).await {
             Ok(rows) => {
                 let full = i64::try_from(rows.len()).is_ok_and(|len| len >= SHELF_ROWS_MAX);
                 after = rows.last().filter(|_| full).map_or(0, |row| row.id);

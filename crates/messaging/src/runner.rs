@@ -2,7 +2,12 @@
 
 mod guards;
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::FutureExt;
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
@@ -10,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::{
-    Bus, Envelope, Error, Handler, Position, Stream, Tasks, Trace,
+    Bus, Envelope, Error, Handler, Health, Position, Stream, Tasks, Trace,
     admission::Admission,
     batch::{self, Group},
     clock,
@@ -20,7 +25,7 @@ use crate::{
     meters::Meters,
     outbox,
     parking::{DeadLetters, rehearsal},
-    progress,
+    patience, progress,
     queue::{self, Receiver, Sender, Unsent},
     reader, retry,
 };
@@ -65,17 +70,19 @@ pub struct Runner<H: Handler> {
     room: Arc<Semaphore>,
     admission: Arc<Admission>,
     dead_letters: DeadLetters,
+    health: Health,
 }
 
 impl<H: Handler> Clone for Runner<H> {
     fn clone(&self) -> Self {
-        let Self { calls, records, room, admission, dead_letters } = self;
+        let Self { calls, records, room, admission, dead_letters, health } = self;
         Self {
             calls: calls.clone(),
             records: records.clone(),
             room: room.clone(),
             admission: admission.clone(),
             dead_letters: dead_letters.clone(),
+            health: health.clone(),
         }
     }
 }
@@ -134,6 +141,12 @@ impl<H: Handler> Runner<H> {
         self.dead_letters.clone()
     }
 
+    /// For whoever asks whether the service is ready.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.health.clone()
+    }
+
     /// Waits for room; false when nothing is taken any more.
     pub(crate) async fn deliver(&self, mut item: Box<Item<H>>) -> bool {
         let bytes = item.record().map_or(0, |record| record.payload.len()).min(RECORD_BYTES_MAX);
@@ -171,12 +184,12 @@ pub async fn start<H: Handler>(
     let meters = Arc::new(Meters::of(subscription.group));
     let admission = Arc::new(Admission::new(group.name, group.limits));
     admission.watch(pool.clone(), tasks);
-    lag::watch(group.name, pool.clone(), tasks);
+    lag::watch(group.name, group.limits.database_ms_max, pool.clone(), tasks);
     let (calls, call_queue) = queue::channel(group.limits.queue_rows_max);
     let (records, record_queue) = queue::channel(group.limits.queue_rows_max);
     let (dead_letters, rehearsals) = rehearsal::channel(group.name, pool.clone());
     let room = Arc::new(Semaphore::new(RECORD_BYTES_MAX));
-    let runner = Runner { calls, records, room, admission, dead_letters };
+    let runner = Runner { calls, records, room, admission, dead_letters, health: Health(group.clone()) };
     bus.carry(subscription.group, &pool, tasks).await?;
     reader::start(&runner, &handler, &group, subscription, &pool, bus, &meters, tasks).await?;
     let worker = Worker { handler, pool, db: None, committed: guards::Committed::default(), group, meters, bus: bus.clone() };
@@ -210,7 +223,7 @@ impl<H: Handler> Worker<H> {
             tokio::select! {
                 biased;
                 // One at most before a batch: neither keeps the other waiting for long.
-                Some(ask) = rehearsals.recv() => rehearsal::answer(&self.pool, self.handler.as_ref(), self.group.name, ask).await,
+                Some(ask) = rehearsals.recv() => rehearsal::answer(&self.pool, self.handler.as_ref(), &self.group, ask).await,
                 Some(item) = calls.recv() => items.push(item),
                 Some(item) = records.recv() => items.push(item),
                 () = tasks.finishing(), if !calls.is_closed() => {
@@ -285,6 +298,10 @@ impl<H: Handler> Worker<H> {
                 }
                 Fault::Away(error) => {
                     self.wait(&mut attempt, &error).await;
+                    // Perhaps it is too much at a time: otherwise it would never get done.
+                    if patience::is_late(&error) && items.len() > 1 {
+                        todo.push((items.split_off(items.len() / 2), false));
+                    }
                     todo.push((items, looked_again));
                 }
             }
@@ -296,12 +313,14 @@ impl<H: Handler> Worker<H> {
         let pause = retry::pause_ms(*attempt);
         *attempt += 1;
         log::outage(self.group.name, error, pause);
+        self.group.troubles().retry(error.to_string(), Instant::now());
         self.meters.retry();
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
 
     async fn stored(&self, streams: &[Stream]) -> sqlx::Result<HashMap<Stream, Position>> {
-        let mut stored = progress::store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
+        let limit_ms = self.group.limits.database_ms_max;
+        let mut stored = patience::at(limit_ms, &self.pool, async |db| progress::store::all(db, self.group.name).await).await?;
         stored.retain(|(stream, _)| streams.contains(stream));
         Ok(stored.into_iter().collect())
     }
@@ -322,12 +341,16 @@ impl<H: Handler> Worker<H> {
             None => self.pool.acquire().await.map_err(Fault::Away)?,
         };
         let refs: Vec<&Item<H>> = items.iter().map(Box::as_ref).collect();
-        let settling = AssertUnwindSafe(batch::settle(&mut db, self.handler.as_ref(), &self.group, &refs)).catch_unwind();
         // A panic outside of decide blames nobody: it is tried again like an outage, with an alarm.
         let panicked = |_| Fault::Away(sqlx::Error::Protocol("the handler panicked while it loaded or saved".into()));
-        let settled = settling.await.map_err(panicked)??;
+        let settling = patience::on(self.group.limits.database_ms_max, &mut db, async |db| {
+            let settled = AssertUnwindSafe(batch::settle(db, self.handler.as_ref(), &self.group, &refs)).catch_unwind().await;
+            settled.map_err(panicked)?
+        });
+        let settled = settling.await?;
         // After a fault it goes back to the pool, which looks at it.
         self.db = Some(db);
+        self.group.troubles().settled();
         if settled.saved {
             self.handler.committed();
         }

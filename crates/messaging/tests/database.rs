@@ -109,6 +109,24 @@ async fn d04_no_outage_is_blamed_on_a_record(on: On) {
     stage.stop().await;
 }
 
+on_buses!(d04_what_does_not_go_away_is_named: postgres);
+
+/// A deploy without its migration: nothing is lost, and whoever asks whether the service is ready is told.
+async fn d04_what_does_not_go_away_is_named(on: On) {
+    let stage = Stage::start(on).await;
+    let (pair, health) = (&stage.pair, stage.consumer.runner.health());
+    faults::fail(&pair.consumer, "42P01", i64::from(i32::MAX)).await;
+    stage.say("a", 1, "ok").await;
+    wait("it to be tried again", || async { messaging::totals()[pair.group].retries > 0 }).await;
+    assert_eq!(health.problems(), [""; 0], "it may go by");
+    wait("it to be named", || async { health.problems().iter().any(|problem| problem.contains("a test wants this")) }).await;
+    assert_eq!(stage.publisher.runner.health().problems(), [""; 0]);
+    faults::fail(&pair.consumer, "42P01", 0).await;
+    pair.all_applied(&["a".to_owned()], 1).await;
+    wait("it to be over", || async { health.problems().is_empty() }).await;
+    stage.stop().await;
+}
+
 on_buses!(d05_an_exhausted_pool_holds_work_up_and_loses_none: postgres);
 
 /// The worker loses its connection, and somebody else in its process has taken all there are.

@@ -209,6 +209,10 @@ impl Pair {
             ("enable_bitmapscan", "off"),
             ("lock_timeout", "10s"),
             ("idle_in_transaction_session_timeout", "2s"),
+            ("tcp_keepalives_idle", "30"),
+            ("tcp_keepalives_interval", "10"),
+            ("tcp_keepalives_count", "3"),
+            ("tcp_user_timeout", "30s"),
         ]);
         let options = options.options(self.settings.iter().copied());
         let pool = PgPoolOptions::new()

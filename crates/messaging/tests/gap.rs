@@ -20,6 +20,7 @@ async fn nothing_behind_a_hole_is_applied(on: On) {
     pair.wait_seen(&whole, &(1..=12).collect::<Vec<_>>()).await;
     assert_eq!(pair.seen_of(&broken).await, [1, 2, 3], "nothing behind the hole");
     wait("the reader to say so", || async { log::said(pair.group, "LOG_GAP", "number 4 is missing") > 0 }).await;
+    assert_eq!(consumer.runner.health().problems(), [format!("{}/0 LOG_GAP", pair.notes)]);
     assert_eq!(store::positions(&pair.consumer, pair.group, pair.notes).await[&0], 3);
     Stage { pair, publisher, consumer }.stop().await;
 }

@@ -1,9 +1,12 @@
 //! The connection fails at the very commit. Whether it has happened is told by the same batch again, and it happens once.
 
+use std::time::Duration;
+
 use local::{
     Proxy,
     proxy::{Direction, Mark, Then},
 };
+use messaging::Limits;
 
 use crate::fixture::{On, Pair, Stage, id, publisher::Say, store, variants::proxy, wait};
 
@@ -100,4 +103,35 @@ async fn a_call_in_doubt(on: On, then: Then, committed: bool) {
     assert!(messaging::totals()[pair.service].retries > 0);
     pair.all_applied(&["a".to_owned()], 2).await;
     Stage { pair, publisher, consumer }.stop().await;
+}
+
+on_buses!(d03_a_database_that_falls_silent_is_given_up_and_asked_again: postgres, kafka);
+
+/// Its answers are lost on the way, and nobody is told: no connection ends by itself. The publisher's database falls silent for the
+/// relay, or for its readers, in the same way.
+async fn d03_a_database_that_falls_silent_is_given_up_and_asked_again(on: On) {
+    let pair = Pair::new(on).await.with_patience(Duration::from_secs(2));
+    let proxy = proxy().await;
+    let limits = Limits { database_ms_max: 1_000, ..Limits::default() };
+    let through = pair.publisher_through(&proxy).consumer_through(&proxy);
+    let bus = through.bus(on).await.with_limits(limits);
+    let publisher = through.publisher(&bus).await;
+    let consumer = through.consumer(&bus, "one").await;
+    through.say(&publisher.runner, "a", 1, "ok").await;
+    pair.wait_seen("a", &[1]).await;
+
+    proxy.swallow(Direction::ToClient, true);
+    let (runner, line) = (publisher.runner.clone(), pair.note("a", 2, "ok"));
+    let call = async move { runner.call(id("a/2"), "a".to_owned(), messaging::Trace::default(), Say::plain(vec![line])).await };
+    let call = tokio::spawn(call);
+    wait("the batch to be given up", || async { messaging::totals()[pair.service].retries > 0 }).await;
+    assert!(proxy.counts().swallowed_bytes > 0);
+    assert!(!call.is_finished(), "its caller is told when it is known");
+    proxy.swallow(Direction::ToClient, false);
+
+    assert_eq!(call.await.unwrap().unwrap(), 1);
+    through.say(&publisher.runner, "a", 3, "ok").await;
+    pair.all_applied(&["a".to_owned()], 3).await;
+    assert_eq!(proxy.counts().cuts, 0, "nobody was told");
+    Stage { pair: through, publisher, consumer }.stop().await;
 }

@@ -22,6 +22,7 @@ async fn what_would_park_too_much_stops_its_stream(on: On) {
     }
     let stops = || log::said(pair.group, "PARK_LIMIT", "stopped");
     wait("the stream to be stopped, and tried again", || async { stops() >= 3 }).await;
+    assert_eq!(consumer.runner.health().problems(), [format!("{}/0 PARK_LIMIT", pair.notes)]);
     let parked = pair.parked().await;
     assert!(parked.len() <= PARK_MAX, "{} are parked", parked.len());
     assert!(parked.iter().all(|row| row.held == Held::Parked));
@@ -48,6 +49,7 @@ async fn what_would_park_too_much_stops_its_stream(on: On) {
     }
     let all: Vec<String> = bad.into_iter().chain([good]).collect();
     pair.all_applied(&all, 1).await;
+    wait("it to be over", || async { consumer.runner.health().problems().is_empty() }).await;
     consumer.stop().await;
     publisher.stop().await;
     pair.close().await;

@@ -93,6 +93,33 @@ async fn c04_a_consumer_stopped_in_its_transaction(on: On) {
     inherit(pair, publisher, heir, 1, 1).await;
 }
 
+on_buses!(c04_a_consumer_stopped_in_the_copy_of_its_news: postgres, kafka);
+
+/// The same where the server does not call it idle: it waits for the rows of a COPY, without a bound, and the streams are locked.
+async fn c04_a_consumer_stopped_in_the_copy_of_its_news(on: On) {
+    let pair = Pair::new(on).await;
+    let proxy = proxy().await;
+    let bus = pair.bus(on).await;
+    let publisher = pair.publisher(&bus).await;
+    let zombie = Process::consumer(&pair.consumer_through(&proxy), "zombie").await;
+    proxy.after(Direction::ToServer, Mark::Pattern(b"copy outbox (topic".to_vec()), Then::Silence);
+    pair.say(&publisher.runner, "a", 1, "ok").await;
+    wait("the server to wait for its rows", || async { faults::waited_for_in_copy(&pair.consumer, CONSUMER).await == 1 }).await;
+
+    zombie.stop();
+    let stopped = Instant::now();
+    assert_eq!(proxy.counts().marks, 1);
+    let heir = pair.consumer(&bus, "heir").await;
+    let left = AGAIN_WITHIN.saturating_sub(stopped.elapsed());
+    let applied = || async { (store::seen(&pair.consumer).await == 1).then_some(()) };
+    local::until("another to take over", left, applied).await.unwrap();
+
+    zombie.go_on();
+    wait("the fence", || async { zombie.totals().fenced > 0 }).await;
+    assert!(zombie.totals().retries > 0, "its transaction was ended");
+    inherit(pair, publisher, heir, 1, 1).await;
+}
+
 on_buses!(o02_what_was_committed_before_a_crash_is_heard_after_it: postgres, kafka);
 
 async fn o02_what_was_committed_before_a_crash_is_heard_after_it(on: On) {

@@ -3,8 +3,9 @@
 use std::{slice::from_ref, time::Duration};
 
 use local::proxy::Direction;
+use messaging::Limits;
 
-use crate::fixture::{CONSUMER, On, PARTITIONS, Pair, faults, keys_everywhere, store, variants::proxy, wait};
+use crate::fixture::{CONSUMER, On, PARTITIONS, Pair, Stage, faults, keys_everywhere, log, store, variants::proxy, wait};
 
 /// A lease: a batch takes longer than this.
 const LEASE_MS: i64 = 3_000;
@@ -51,4 +52,22 @@ async fn c13_a_batch_that_outlives_its_lease_gets_through(on: On) {
     other.stop().await;
     publisher.stop().await;
     pair.close().await;
+}
+
+on_buses!(c13_a_batch_that_is_too_much_for_its_time_gets_through_in_parts: postgres);
+
+async fn c13_a_batch_that_is_too_much_for_its_time_gets_through_in_parts(on: On) {
+    const NOTES: i64 = 30;
+    let pair = Pair::new(on).await;
+    let bus = pair.bus(on).await.with_limits(Limits { database_ms_max: 1_000, ..Limits::default() });
+    let publisher = pair.publisher(&bus).await;
+    let keys = ["a".to_owned()];
+    pair.say_all(&publisher.runner, &keys, 1..=NOTES).await;
+    faults::slow_notes(&pair.consumer).await;
+
+    let consumer = pair.consumer(&bus, "one").await;
+    pair.all_applied(&keys, NOTES).await;
+    wait("the log of what was given up", || async { log::said(pair.group, "PROCESSING_ERROR", "not done within") > 0 }).await;
+    assert!(messaging::totals()[pair.group].retries > 0);
+    Stage { pair, publisher, consumer }.stop().await;
 }

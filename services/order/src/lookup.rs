@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use messaging::Tasks;
+use messaging::{Tasks, patience};
 use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -11,6 +11,8 @@ use crate::store::{self, Shown};
 
 const BATCH_ROWS_MAX: usize = 256;
 const QUEUE_ROWS_MAX: usize = 4_096;
+/// Others wait behind it.
+const LOOK_MS_MAX: u64 = 5_000;
 
 type Reply = oneshot::Sender<Result<Option<Shown>, Arc<sqlx::Error>>>;
 
@@ -43,7 +45,7 @@ pub(crate) fn start(pool: PgPool, tasks: &Tasks) -> Lookup {
                 () = stop.stopping(), if queue.is_empty() => return,
             }
             let ids: Vec<Uuid> = asked.iter().map(|(id, _)| *id).collect();
-            let found = store::show(&pool, &ids).await.map_err(Arc::new);
+            let found = patience::at(LOOK_MS_MAX, &pool, async |db| store::show(db, &ids).await).await.map_err(Arc::new);
             for (id, reply) in asked.drain(..) {
                 let answer = found.as_ref().map(|found: &HashMap<Uuid, Shown>| found.get(&id).cloned()).map_err(Arc::clone);
                 let _ = reply.send(answer);

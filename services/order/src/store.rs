@@ -235,8 +235,7 @@ pub(crate) struct Shown {
 }
 
 /// The orders of these ids, with lines and timeline.
-pub(crate) async fn show(pool: &PgPool, ids: &[Uuid]) -> sqlx::Result<HashMap<Uuid, Shown>> {
-    let mut db = pool.acquire().await?;
+pub(crate) async fn show(db: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<HashMap<Uuid, Shown>> {
     let orders = sqlx::query("select * from orders where id = any($1)").bind(ids).fetch_all(&mut *db).await?;
     let mut shown = HashMap::with_capacity(orders.len());
     for row in &orders {

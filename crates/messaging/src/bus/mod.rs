@@ -218,7 +218,8 @@ impl Bus {
             }
             let tail = self.tails.get(publisher.service).cloned().unwrap_or_default();
             tail.keep(&read);
-            let outboxes = || postgres::Outboxes::new(publisher, tail.clone(), self.wake.listener(&read));
+            let outboxes =
+                || postgres::Outboxes::new(publisher, tail.clone(), self.wake.listener(&read), self.limits.database_ms_max);
             let source = match &self.kind {
                 Kind::Shuffle { seed } => {
                     Source::Shuffle(Box::new(shuffle::Shuffled::new(outboxes(), *seed ^ hash(group) ^ hash(publisher.service))))
@@ -246,7 +247,7 @@ impl Bus {
             Kind::Postgres | Kind::Shuffle { .. } => {
                 outbox::store::carried_by(&mut *pool.acquire().await?, "postgres").await?;
                 if let Some(publisher) = publisher.filter(|publisher| publisher.remote) {
-                    self.wake.announce(publisher.topics.clone(), pool.clone(), tasks);
+                    self.wake.announce(publisher.topics.clone(), self.limits.database_ms_max, pool.clone(), tasks);
                 }
             }
             #[cfg(feature = "kafka")]
@@ -258,8 +259,9 @@ impl Bus {
                     // A shared topic has no sequence numbers that a group could tell.
                     let mut streams = publisher.streams(self.partitions);
                     streams.retain(|stream| !stream.topic.ends_with(".dlq"));
-                    kafka::copy_readers(cluster.clone(), publisher.readers.clone(), streams, pool.clone(), tasks);
-                    kafka::relay(cluster.clone(), publisher, self.partitions, pool.clone(), wake, memory, tasks).await?;
+                    let limit_ms = self.limits.database_ms_max;
+                    kafka::copy_readers(cluster.clone(), publisher.readers.clone(), streams, limit_ms, pool.clone(), tasks);
+                    kafka::relay(cluster.clone(), publisher, self, pool.clone(), wake, memory, tasks).await?;
                 }
                 // Behind the relay's start, which sees by it that the bus has changed.
                 outbox::store::carried_by(&mut *pool.acquire().await?, "kafka").await?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgPool, Postgres, pool::PoolConnection, postgres::PgListener};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection, postgres::PgListener};
 use tokio::sync::Notify;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     Error, Position, Record, Stream,
     outbox::store::{self, CHANNEL},
+    patience,
 };
 
 /// The slow poll behind the wake-ups.
@@ -38,6 +39,7 @@ pub(crate) struct Outboxes {
     seen: HashSet<Stream>,
     looked_at: Instant,
     next: Next,
+    database_ms_max: u64,
 }
 
 /// How the next fetch begins.
@@ -52,7 +54,7 @@ enum Next {
 }
 
 impl Outboxes {
-    pub(super) fn new(publisher: &Publisher, tail: Arc<Tail>, bell: Arc<Notify>) -> Self {
+    pub(super) fn new(publisher: &Publisher, tail: Arc<Tail>, bell: Arc<Notify>, database_ms_max: u64) -> Self {
         Self {
             pool: publisher.pool.clone(),
             tail,
@@ -63,14 +65,18 @@ impl Outboxes {
             seen: HashSet::new(),
             looked_at: Instant::now(),
             next: Next::Look,
+            database_ms_max,
         }
     }
 
     pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
         if self.remote && self.listener.is_none() {
-            let mut listener = PgListener::connect_with(&self.pool).await?;
-            listener.listen(CHANNEL).await?;
-            self.listener = Some(listener);
+            let listening = async {
+                let mut listener = PgListener::connect_with(&self.pool).await?;
+                listener.listen(CHANNEL).await?;
+                Ok(listener)
+            };
+            self.listener = Some(patience::within(self.database_ms_max, listening).await?);
         }
         // Also while there is always something in memory: what it lacks would wait for ever.
         let overdue = self.looked_at.elapsed() >= Duration::from_millis(POLL_MS);
@@ -123,9 +129,14 @@ impl Outboxes {
             None => self.pool.acquire().await?,
         };
         let bytes = i64::try_from(STREAM_BYTES_MAX).unwrap_or(i64::MAX);
-        let records = store::read(&mut db, at, STREAM_ROWS_MAX, bytes).await?;
-        self.db = Some(db);
-        Ok(records)
+        let read = async |db: &mut PgConnection| store::read(db, at, STREAM_ROWS_MAX, bytes).await;
+        let records = patience::on(self.database_ms_max, &mut db, read).await;
+        match records {
+            Ok(_) => self.db = Some(db),
+            // What took this connection may have made the other deaf.
+            Err(_) => self.listener = None,
+        }
+        Ok(records?)
     }
 
     /// Other positions are asked for next: what was seen tells nothing of them.

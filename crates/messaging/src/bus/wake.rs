@@ -9,7 +9,7 @@ use std::{
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
-use crate::{Tasks, outbox};
+use crate::{Tasks, outbox, patience};
 
 /// Pause between two notifications of a service: a NOTIFY takes a lock across all databases of the server.
 const ANNOUNCE_EVERY_MS: u64 = 5;
@@ -39,7 +39,7 @@ impl Wake {
     }
 
     /// Tells other processes too.
-    pub(super) fn announce(&self, topics: Vec<&'static str>, pool: PgPool, tasks: &Tasks) {
+    pub(super) fn announce(&self, topics: Vec<&'static str>, limit_ms: u64, pool: PgPool, tasks: &Tasks) {
         let bell = self.listener(&topics);
         let stop = tasks.clone();
         tasks.spawn("announcer", async move {
@@ -48,7 +48,7 @@ impl Wake {
                     () = bell.notified() => {}
                     () = stop.stopping() => return,
                 }
-                let told = async { outbox::store::announce(&mut *pool.acquire().await?).await };
+                let told = patience::at(limit_ms, &pool, async |db| outbox::store::announce(db).await);
                 if let Err(error) = told.await {
                     // Readers poll as well.
                     tracing::debug!(%error, "cannot notify");

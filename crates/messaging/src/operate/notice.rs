@@ -8,7 +8,7 @@ use std::{
 use sqlx::PgPool;
 
 use super::store;
-use crate::Stream;
+use crate::{Stream, patience};
 
 const LOOK_EVERY_MS: u64 = 1_000;
 
@@ -25,11 +25,11 @@ impl Notice {
 
     /// The streams that were sent elsewhere since the last look, and at the first look all that ever were: to start again from the stored
     /// position does no harm. Looks once a second at most.
-    pub(crate) async fn look(&mut self, pool: &PgPool, group: &str) -> sqlx::Result<Vec<Stream>> {
+    pub(crate) async fn look(&mut self, limit_ms: u64, pool: &PgPool, group: &str) -> sqlx::Result<Vec<Stream>> {
         if self.looked_at.elapsed() < Duration::from_millis(LOOK_EVERY_MS) {
             return Ok(Vec::new());
         }
-        let now = store::rejoins(&mut *pool.acquire().await?, group).await?;
+        let now = patience::at(limit_ms, pool, async |db| store::rejoins(db, group).await).await?;
         self.looked_at = Instant::now();
         let sent =
             now.iter().filter(|(stream, id)| self.seen.get(*stream) != Some(*id)).map(|(stream, _)| stream.clone()).collect();

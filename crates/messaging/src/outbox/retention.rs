@@ -15,10 +15,12 @@ use super::ranges::{
     self, Extent, Range,
     store::{Attached, Kept},
 };
-use crate::{Limits, Tasks};
+use crate::{Limits, Tasks, patience};
 
 /// How often ranges are looked after.
 const ROUND_MS: u64 = 2_000;
+/// How long a round may take: one that drops a range waits for every transaction that may see it.
+const ROUND_MS_MAX: u64 = 600_000;
 /// How often rows are aged; at once again while there are more than go in a round.
 const AGE_EVERY_MS: u64 = 10_000;
 /// Rows of a table deleted in one statement, at most.
@@ -101,7 +103,7 @@ impl Keeper {
             tokio::time::sleep(Duration::from_millis(ROUND_MS)).await;
             let mut db = match self.db.take() {
                 Some(db) => db,
-                None => match store::connect(&self.options).await {
+                None => match patience::within(ROUND_MS_MAX, store::connect(&self.options)).await {
                     Ok(db) => db,
                     Err(error) => {
                         tracing::debug!(service = self.service, %error, "cannot look after the outbox");
@@ -109,7 +111,7 @@ impl Keeper {
                     }
                 },
             };
-            match self.round(&mut db).await {
+            match patience::within(ROUND_MS_MAX, self.round(&mut db)).await {
                 Ok(()) => self.db = Some(db),
                 // Whatever it still held is free when the connection ends.
                 Err(error) => tracing::warn!(service = self.service, %error, "cannot look after the outbox"),

@@ -65,6 +65,24 @@ pub(super) async fn insert(db: &mut PgConnection, records: &[Arc<Record>]) -> sq
     Ok(())
 }
 
+/// A COPY of news takes milliseconds.
+const COPY_MS_MAX: i64 = 2_000;
+
+/// Ends sessions that stand still in the middle of their COPY, as a stopped process does; how many there were. To the server that is no
+/// idle transaction, whatever its bound, and the streams would stay locked for as long as the process stands still.
+pub(crate) async fn end_stalled_copies(db: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "select count(*) from (
+             select pg_terminate_backend(pid) as ended from pg_stat_activity
+             where datname = current_database() and usename = current_user and state = 'active' and wait_event = 'ClientRead'
+                 and query like 'copy outbox (%' and query_start < clock_timestamp() - $1 * interval '1 millisecond'
+         ) stalled where ended",
+    )
+    .bind(COPY_MS_MAX)
+    .fetch_one(db)
+    .await
+}
+
 /// The rows of each stream from its position on, the row *at* the position included: of a stream at most `rows`, and none that comes behind
 /// `bytes` of payload.
 pub(crate) async fn read(db: &mut PgConnection, at: &[(Stream, Position)], rows: i64, bytes: i64) -> sqlx::Result<Vec<Record>> {

@@ -6,7 +6,7 @@
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::store;
@@ -15,9 +15,10 @@ use crate::{
     batch::{hash, text_of},
     clock,
     fault::blames_input,
+    group::Group,
     item,
     outbox::publishable,
-    progress,
+    patience, progress,
 };
 
 /// Rehearsals that wait for their turn, at most.
@@ -87,12 +88,12 @@ impl DeadLetters {
 }
 
 /// Carries out what was asked for.
-pub(crate) async fn answer<H: Handler>(pool: &PgPool, handler: &H, group: &str, ask: Ask) {
+pub(crate) async fn answer<H: Handler>(pool: &PgPool, handler: &H, group: &Group, ask: Ask) {
     let Ask { record, reply } = ask;
     let _ = reply.send(rehearse(pool, handler, group, &record).await);
 }
 
-async fn rehearse<H: Handler>(pool: &PgPool, handler: &H, group: &str, record: &Record) -> sqlx::Result<Rehearsal> {
+async fn rehearse<H: Handler>(pool: &PgPool, handler: &H, group: &Group, record: &Record) -> sqlx::Result<Rehearsal> {
     let refused = |verdict, reason: &str| Ok(Rehearsal::Refused { verdict, reason: reason.to_owned() });
     let input = match item::meaning(handler, record, false) {
         Heard::Input(input) => input,
@@ -108,10 +109,13 @@ async fn rehearse<H: Handler>(pool: &PgPool, handler: &H, group: &str, record: &
         trace: record.trace.clone(),
         input,
     };
-    let mut tx = pool.begin().await?;
-    let played = AssertUnwindSafe(play(&mut tx, handler, group, record, &envelope)).catch_unwind().await;
-    tx.rollback().await?;
-    match played {
+    let undone = async |db: &mut PgConnection| {
+        let mut tx = db.begin().await?;
+        let played = AssertUnwindSafe(play(&mut tx, handler, group.name, record, &envelope)).catch_unwind().await;
+        tx.rollback().await?;
+        Ok::<_, sqlx::Error>(played)
+    };
+    match patience::at(group.limits.database_ms_max, pool, undone).await? {
         Ok(Ok(rehearsal)) => Ok(rehearsal),
         Ok(Err(error)) if blames_input(&error) => Ok(Rehearsal::Failed { error: error.to_string() }),
         Ok(Err(away)) => Err(away),

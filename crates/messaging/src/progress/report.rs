@@ -10,7 +10,7 @@ use futures::future::join_all;
 use sqlx::PgPool;
 
 use super::store;
-use crate::{Bus, Stream, Tasks, bus::Publisher, group::Group, outbox::readers};
+use crate::{Bus, Stream, Tasks, bus::Publisher, group::Group, outbox::readers, patience};
 
 /// How often what has changed is told.
 const REPORT_EVERY_MS: u64 = 1_000;
@@ -56,23 +56,25 @@ impl Report {
     }
 
     async fn round(&mut self) -> sqlx::Result<()> {
-        let mut new = store::read_by(&mut *self.pool.acquire().await?, self.group.name, self.group.instance).await?;
+        let Group { name, instance, limits, .. } = *self.group;
+        let limit_ms = limits.database_ms_max;
+        let mut new = patience::at(limit_ms, &self.pool, async |db| store::read_by(db, name, instance).await).await?;
         new.retain(|(stream, seq)| self.told.get(stream) != Some(seq));
         // All at once: one publisher that is away holds up no other's news.
-        let told = join_all(self.bus.told_by_readers().iter().map(|publisher| tell(publisher, self.group.name, &new))).await;
+        let told = join_all(self.bus.told_by_readers().iter().map(|publisher| tell(limit_ms, publisher, name, &new))).await;
         self.told.extend(told.into_iter().flatten());
         Ok(())
     }
 }
 
 /// Tells one publisher; gives back what it knows now.
-async fn tell(publisher: &Publisher, group: &str, new: &[(Stream, i64)]) -> Vec<(Stream, i64)> {
+async fn tell(limit_ms: u64, publisher: &Publisher, group: &str, new: &[(Stream, i64)]) -> Vec<(Stream, i64)> {
     let of_publisher = |(stream, _): &&(Stream, i64)| publisher.topics.iter().any(|topic| *topic == stream.topic);
     let seqs: Vec<(Stream, i64)> = new.iter().filter(of_publisher).cloned().collect();
     if seqs.is_empty() {
         return seqs;
     }
-    let told = async { readers::store::report(&mut *publisher.pool.acquire().await?, group, &seqs).await };
+    let told = patience::at(limit_ms, &publisher.pool, async |db| readers::store::report(db, group, &seqs).await);
     match told.await {
         Ok(()) => seqs,
         Err(error) => {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::Worker;
 use crate::{
-    Handler, Position, Stream,
+    Handler, Limits, Position, Stream,
     crash::{self, Whence},
     item::{Item, Origin, Work},
-    outbox, retry,
+    outbox, patience, retry,
 };
 
 impl<H: Handler> Worker<H> {
@@ -32,12 +32,12 @@ impl<H: Handler> Worker<H> {
     async fn settle_marked(&mut self, mut items: Vec<Box<Item<H>>>) {
         let Some(record) = items.first().and_then(|item| item.record()).cloned() else { return };
         let held = matches!(items[0].origin, Origin::Held(_));
+        let limit_ms = self.group.limits.database_ms_max;
         let mut attempt = 0;
         let crashes = loop {
-            let marked = async {
-                let mut db = self.pool.acquire().await?;
-                crash::store::mark(&mut db, self.group.name, self.group.instance, &record).await
-            };
+            let marked = patience::at(limit_ms, &self.pool, async |db| {
+                crash::store::mark(db, self.group.name, self.group.instance, &record).await
+            });
             match marked.await {
                 Ok(crashes) => break u32::try_from(crashes).unwrap_or_default(),
                 Err(error) => self.wait(&mut attempt, &error).await,
@@ -49,10 +49,7 @@ impl<H: Handler> Worker<H> {
         items[0].marked = true;
         self.settle_all(items).await;
         // Its commit took the mark away. Another instance may have been faster, or it may not be parked yet: that is no crash either.
-        let unmarked = async {
-            let mut db = self.pool.acquire().await?;
-            crash::store::unmark(&mut db, self.group.name, &[record.id]).await
-        };
+        let unmarked = patience::at(limit_ms, &self.pool, async |db| crash::store::unmark(db, self.group.name, &[record.id]).await);
         if let Err(error) = unmarked.await {
             tracing::debug!(service = self.group.name, %error, "a mark is left behind");
         }
@@ -93,8 +90,9 @@ impl<H: Handler> Worker<H> {
 
     /// Makes the ranges that news lacked; whether there were any to make.
     pub(super) async fn make_ranges(&self, next: &BTreeMap<String, i64>) -> bool {
-        let rows = self.group.limits.outbox_range_rows;
-        let made = async { outbox::ranges::store::cover(&mut *self.pool.acquire().await?, next, rows).await };
+        let Limits { outbox_range_rows, database_ms_max, .. } = self.group.limits;
+        let made =
+            patience::at(database_ms_max, &self.pool, async |db| outbox::ranges::store::cover(db, next, outbox_range_rows).await);
         made.await.is_ok_and(|made| made > 0)
     }
 

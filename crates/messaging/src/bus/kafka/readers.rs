@@ -3,16 +3,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::Cluster;
-use crate::{Error, Stream, Tasks, outbox::readers::store};
+use crate::{Error, Stream, Tasks, outbox::readers::store, patience};
 
 /// How often they are asked.
 const ASK_EVERY_MS: u64 = 1_000;
 
 /// Copies until the stop.
-pub(crate) fn copy(cluster: Arc<Cluster>, groups: Vec<&'static str>, streams: Vec<Stream>, pool: PgPool, tasks: &Tasks) {
+pub(crate) fn copy(
+    cluster: Arc<Cluster>,
+    groups: Vec<&'static str>,
+    streams: Vec<Stream>,
+    limit_ms: u64,
+    pool: PgPool,
+    tasks: &Tasks,
+) {
     let stop = tasks.clone();
     tasks.spawn("readers", async move {
         loop {
@@ -20,25 +27,27 @@ pub(crate) fn copy(cluster: Arc<Cluster>, groups: Vec<&'static str>, streams: Ve
                 () = tokio::time::sleep(Duration::from_millis(ASK_EVERY_MS)) => {}
                 () = stop.stopping() => return,
             }
-            if let Err(error) = round(&cluster, &groups, &streams, &pool).await {
+            if let Err(error) = round(&cluster, &groups, &streams, limit_ms, &pool).await {
                 tracing::debug!(%error, "cannot look how far readers have come");
             }
         }
     });
 }
 
-async fn round(cluster: &Cluster, groups: &[&str], streams: &[Stream], pool: &PgPool) -> Result<(), Error> {
+async fn round(cluster: &Cluster, groups: &[&str], streams: &[Stream], limit_ms: u64, pool: &PgPool) -> Result<(), Error> {
     let committed = cluster.committed(groups, streams).await?;
     if committed.is_empty() {
         return Ok(());
     }
-    let mut db = pool.acquire().await?;
-    for group in groups {
-        let of_group = committed.iter().filter(|committed| committed.group == *group);
-        let seqs: Vec<(Stream, i64)> = of_group.map(|committed| (committed.stream.clone(), committed.seq)).collect();
-        if !seqs.is_empty() {
-            store::report(&mut db, group, &seqs).await?;
+    let report = async |db: &mut PgConnection| {
+        for group in groups {
+            let of_group = committed.iter().filter(|committed| committed.group == *group);
+            let seqs: Vec<(Stream, i64)> = of_group.map(|committed| (committed.stream.clone(), committed.seq)).collect();
+            if !seqs.is_empty() {
+                store::report(db, group, &seqs).await?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    };
+    patience::at(limit_ms, pool, report).await
 }

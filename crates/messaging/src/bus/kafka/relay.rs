@@ -9,7 +9,8 @@ use std::{
 use futures::{FutureExt, StreamExt};
 use rand::RngExt;
 use sqlx::{
-    PgConnection, PgPool,
+    PgConnection, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgListener, PgNotification, PgPoolOptions},
 };
 use tokio::sync::Notify;
@@ -23,15 +24,16 @@ use super::{
     tail::{self, Found, Tail},
 };
 use crate::{
-    Error, Stream, Tasks,
+    Bus, Error, Stream, Tasks,
     bus::{Publisher, tail::Tail as Memory},
     outbox::store::{CHANNEL, announce},
+    patience,
 };
 
 /// Pause before a new client: doubles from the first to the last, jitter.
 const RETRY_MS: (u64, u64) = (100, 5_000);
-/// Its own connections: for its work, to listen, and to tell others.
-const CONNECTIONS_MAX: u32 = 3;
+/// Its own connections: for its work and to listen. Another pool of that kind tells others.
+const CONNECTIONS_MAX: u32 = 2;
 const ACQUIRE_MS_MAX: u64 = 5_000;
 /// Pause between two notifications of other relays.
 const ANNOUNCE_EVERY_MS: u64 = 5;
@@ -42,12 +44,13 @@ const STOP_MS_MAX: u64 = 1_000;
 pub(crate) async fn relay(
     cluster: Arc<Cluster>,
     publisher: &Publisher,
-    partitions: i32,
+    bus: &Bus,
     pool: PgPool,
     bell: Arc<Notify>,
     memory: Arc<Memory>,
     tasks: &Tasks,
 ) -> Result<(), Error> {
+    let (partitions, database_ms_max) = (bus.partitions(), bus.limits().database_ms_max);
     let fresh = cluster.ensure_topics(&publisher.topics, partitions).await?;
     let streams: Vec<Stream> = publisher
         .topics
@@ -68,6 +71,7 @@ pub(crate) async fn relay(
         source: format!("settle/{}", publisher.service),
         topics: publisher.topics.clone(),
         partitions,
+        database_ms_max,
         pool: own_pool(&pool),
         bell,
         memory,
@@ -76,7 +80,7 @@ pub(crate) async fn relay(
     let (others, told, stop) = (relay.others.clone(), relay.pool.clone(), tasks.clone());
     tasks.spawn("relay announcer", async move {
         tokio::select! {
-            () = tell(others, told) => {}
+            () = tell(others, database_ms_max, told) => {}
             () = stop.stopping() => {}
         }
     });
@@ -96,11 +100,10 @@ fn own_pool(pool: &PgPool) -> PgPool {
 }
 
 /// Tells the relays of other processes that there are rows, at most so often.
-async fn tell(others: Arc<Notify>, pool: PgPool) {
+async fn tell(others: Arc<Notify>, limit_ms: u64, pool: PgPool) {
     loop {
         others.notified().await;
-        let told = async { announce(&mut *pool.acquire().await?).await };
-        if let Err(error) = told.await {
+        if let Err(error) = patience::at(limit_ms, &pool, async |db| announce(db).await).await {
             // They look by themselves too.
             tracing::debug!(%error, "cannot notify");
         }
@@ -114,6 +117,7 @@ struct Relay {
     source: String,
     topics: Vec<&'static str>,
     partitions: i32,
+    database_ms_max: u64,
     pool: PgPool,
     /// Rings when this process has committed rows.
     bell: Arc<Notify>,
@@ -155,11 +159,16 @@ impl Relay {
             None => self.cluster.ensure_topics(&self.topics, self.partitions).await?,
         };
         let producer = Producer::new(&self.cluster)?;
-        let mut listener = PgListener::connect_with(&self.pool).await?;
-        listener.listen(CHANNEL).await?;
+        // Anew as well: connections that the last one has given up may be waited for.
+        let pool = own_pool(&self.pool);
+        let listening = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(CHANNEL).await?;
+            Ok(listener)
+        };
         // A stream, so that a look at it in passing cuts nothing off half-way.
-        let mut told = listener.into_stream();
-        let mut db = self.pool.acquire().await?;
+        let mut told = patience::within(self.database_ms_max, listening).await?.into_stream();
+        let mut db = pool.acquire().await?;
         // The database may be an older copy by now: what was said to it before is read from it.
         self.memory.forget();
         let mut lanes = Lanes::default();
@@ -178,7 +187,8 @@ impl Relay {
                 let first = turn % due.len();
                 due.rotate_left(first);
             }
-            let run = Run::hand_over(&producer, &self.source, &self.memory, &mut db, &due).await?;
+            let hand_over = async |db: &mut PgConnection| Run::hand_over(&producer, &self.source, &self.memory, db, &due).await;
+            let run = patience::on(self.database_ms_max, &mut db, hand_over).await?;
             self.cluster.counts.remembered.add(run.remembered);
             lanes.seen(&run.seen);
             if run.steps.is_empty() {
@@ -190,7 +200,7 @@ impl Relay {
             producer.delivered().await?;
             let mut steps = run.steps;
             steps.sort_unstable_by(|a, b| a.stream.cmp(&b.stream));
-            let saved = store::advance(&mut db, &steps).await?;
+            let saved = patience::on(self.database_ms_max, &mut db, async |db| store::advance(db, &steps).await).await?;
             self.count(&steps, &saved);
             lanes.saved(&steps, &saved);
             *attempt = 0;
@@ -209,8 +219,9 @@ impl Relay {
     }
 
     /// Looks at the saved cursors, and at the end of every log before it is written to.
-    async fn look(&self, db: &mut PgConnection, lanes: &mut Lanes, fresh: &[String]) -> Result<(), Error> {
-        let looked = lanes.look(store::cursors(db, &self.topics).await?, Instant::now());
+    async fn look(&self, db: &mut PoolConnection<Postgres>, lanes: &mut Lanes, fresh: &[String]) -> Result<(), Error> {
+        let cursors = patience::on(self.database_ms_max, db, async |db| store::cursors(db, &self.topics).await).await?;
+        let looked = lanes.look(cursors, Instant::now());
         if looked.overtaken > 0 {
             self.cluster.counts.overtaken.add(looked.overtaken);
             tracing::debug!(service = self.service, streams = looked.overtaken, "another relay is ahead: standing by");
@@ -233,7 +244,7 @@ impl Relay {
         };
         let ends: Vec<(Stream, Option<Tail>)> =
             due.iter().map(|(stream, _)| (stream.clone(), tails.get(stream).copied())).collect();
-        let kept = store::kept(db, &ends).await?;
+        let kept = patience::on(self.database_ms_max, db, async |db| store::kept(db, &ends).await).await?;
         for (((stream, cursor), (_, tail)), kept) in due.iter().zip(&ends).zip(&kept) {
             let found = match is_shared(&stream.topic) {
                 true => Found::Whole,
