@@ -3,6 +3,7 @@
 
 mod books;
 mod http;
+mod never_made;
 mod unknown;
 mod webhooks;
 

@@ -122,7 +122,8 @@ fn a_charge_of_a_lost_history_that_the_provider_has_forgotten_is_not_sent_and_wa
         // A person finds it in the provider's console, and the provider answers.
         assert_eq!(changed(&ground, "provider", "update statement set key = substr(key, length('forgotten ') + 1)").await, 1);
         let mut payments = PaymentServiceClient::new(settle::client::connect(&payment.grpc).await.expect("gRPC answers"));
-        let retry = RetryProviderCallRequest { key: key.to_string(), who: "ann".into(), reason: "it is in the console".into() };
+        let (who, reason) = ("ann".to_owned(), "it is in the console".to_owned());
+        let retry = RetryProviderCallRequest { key: key.to_string(), who, reason, never_made: false };
         payments.retry_provider_call(retry).await.expect("taken up again");
         let taken = local::until("the charge to be known", SETTLE_WITHIN, || async {
             (count(&ground, "payment", "select count(*) from payments where state = 'CAPTURED'").await == 1).then_some(())
