@@ -149,6 +149,7 @@ impl<P: Provider> PaymentService for Service<P> {
                 Err(kit::grpc::invalid("signature", &why.to_string(), "SIGNATURE_TOO_OLD"))
             }
             Err(Refused::Malformed { field, problem }) => Err(kit::grpc::invalid(field, problem, "MALFORMED_WEBHOOK")),
+            Err(why @ Refused::UnderWay) => Err(kit::grpc::unavailable("UNDER_WAY", why)),
             Err(Refused::Database(error)) => Err(kit::grpc::internal(error)),
         }
     }

@@ -8,10 +8,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub(crate) use self::operated::{OpenCall, Retry, attention_of, needing_attention, open_calls, retry};
-use crate::{payment::Kind, store::column};
+use crate::{
+    payment::{Aside, Kind},
+    store::column,
+};
 
-/// Why a call of which nobody knows what became waits for a person.
+/// Why a call waits for a person, in the words that he reads.
 const FORGOTTEN: &str = "the provider does not know the key, and has forgotten keys of its age: sent now, it might be done twice";
+const NO_SUM: &str = "the provider holds money of a payment that was undone before it was asked for: nobody here knows the sum";
 
 /// A call to be stored with the intent.
 #[derive(Debug)]
@@ -276,16 +280,21 @@ pub(crate) async fn set_aside(db: &PgPool, calls: &[SetAside], why: &str) -> sql
     Ok(())
 }
 
-/// The same for calls of which nobody knows what became, in the transaction that says so.
-pub(crate) async fn set_aside_unknown(db: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<()> {
-    if keys.is_empty() {
+/// The same for calls of which a decision says so, in its transaction.
+pub(crate) async fn set_aside_by_decision(db: &mut PgConnection, calls: &[(Uuid, Aside)]) -> sqlx::Result<()> {
+    if calls.is_empty() {
         return Ok(());
     }
+    let why = |aside| match aside {
+        Aside::Forgotten => FORGOTTEN,
+        Aside::NoSum => NO_SUM,
+    };
     sqlx::query(
-        "update provider_calls set resting = true, due_at = 'infinity', attention = $2, unknown_said = true where key = any($1)",
+        "update provider_calls set resting = true, due_at = 'infinity', attention = why, unknown_said = true
+         from unnest($1::uuid[], $2::text[]) as mine (waiting_key, why) where key = waiting_key",
     )
-    .bind(keys)
-    .bind(FORGOTTEN)
+    .bind(column(calls, |(key, _)| *key))
+    .bind(column(calls, |(_, aside)| why(*aside)))
     .execute(db)
     .await?;
     Ok(())
