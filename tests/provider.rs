@@ -2,7 +2,8 @@
 //! that nobody can rely on.
 
 mod books;
-mod http;
+pub(crate) mod http;
+mod never_made;
 mod unknown;
 mod webhooks;
 

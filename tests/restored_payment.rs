@@ -1,8 +1,10 @@
 //! The payment database is put back to an older copy while customers order. What it forgot is replayed from the streams of others, under
 //! the keys it had: nobody is charged twice, and in the end all books agree. SETTLE_RESTORE_S says how old the copy is; `make money` runs
-//! a minute of it. What is so old that the provider may have forgotten the key waits for a person.
+//! a minute of it. Some charges land when nobody asks about them any more, and are given back. What is so old that the provider may have
+//! forgotten the key waits for a person.
 
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,7 +14,7 @@ use contracts::{
     payment::v1::{RetryProviderCallRequest, payment_service_client::PaymentServiceClient},
 };
 use kit::settings::BusKind;
-use local::{Kafka, postgres};
+use local::{Kafka, Proxy, postgres};
 use serde_json::Value;
 use settle::{audit::audit, deployment::Deployment};
 use sqlx::{Connection, PgConnection};
@@ -23,6 +25,7 @@ use crate::{
     agreement,
     harness::{SETTLE_WITHIN, run},
     placing::at_own_price,
+    provider::http::Desk,
     served::{Ground, SERVICES, Served},
     shoppers::{Plan, Shop, shop},
     startup::{end_of, settle},
@@ -33,6 +36,8 @@ const CUSTOMERS: usize = 48;
 const ORDERS: usize = 100;
 const ORDER_WITHIN: Duration = Duration::from_secs(300);
 const REST_WITHIN: Duration = Duration::from_secs(240);
+/// Charges and refunds that no query finds until they land.
+const CHAOS: &str = "seed=7,late=0.1,late_ms=3000";
 
 #[test]
 fn a_payment_database_put_back_under_load_charges_nobody_twice() {
@@ -46,8 +51,10 @@ fn a_payment_database_put_back_under_load_charges_nobody_twice_on_kafka() {
 
 async fn put_back(bus: BusKind) {
     let copy_age = std::env::var("SETTLE_RESTORE_S").ok().and_then(|s| s.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
-    let ground = Ground::prepare(bus, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
+    let mut ground = Ground::prepare(bus, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
+    let (_desk, gateway, door) = provided(&mut ground).await;
     let (others, order, mut payment) = started(&ground).await;
+    door.forward_to(payment.grpc.parse().expect("an address"));
 
     let customers = Arc::new(Shop::default());
     let plan = Plan { name: "restored".into(), orders: usize::MAX, at_once: CUSTOMERS, patience: ORDER_WITHIN };
@@ -61,6 +68,7 @@ async fn put_back(bus: BusKind) {
     println!("{bus}: {lost} payments were lost with a copy of {} s ago", copied_at.elapsed().as_secs());
     assert!(lost > 0, "nothing was lost");
     let payment = Served::start(&ground, "payment").await.expect("it starts again");
+    door.forward_to(payment.grpc.parse().expect("an address"));
 
     let rejoined = rejoin(&ground).await;
     assert!(rejoined > 0, "no stream diverged");
@@ -86,6 +94,12 @@ async fn put_back(bus: BusKind) {
         println!("waits for a person: {}: {}", note.about, note.says);
     }
     assert_eq!(captured_twice(&ground).await, Vec::<String>::new());
+    let late =
+        "select count(*) from webhook_events w join payments p on p.id = w.key where w.at > p.created_at + interval '3 seconds'";
+    assert!(count(&ground, "payment", late).await > 0, "nothing landed late");
+    let after = "select count(*) from payments where decline_reason = 'VOIDED' and captured > 0";
+    println!("{} charges landed after their payment was voided", count(&ground, "payment", after).await);
+    gateway.stop().await.expect("it ends well");
     payment.stop().await.expect("it ends well");
     for served in others {
         served.stop().await.expect("it ends well");
@@ -122,7 +136,8 @@ fn a_charge_of_a_lost_history_that_the_provider_has_forgotten_is_not_sent_and_wa
         // A person finds it in the provider's console, and the provider answers.
         assert_eq!(changed(&ground, "provider", "update statement set key = substr(key, length('forgotten ') + 1)").await, 1);
         let mut payments = PaymentServiceClient::new(settle::client::connect(&payment.grpc).await.expect("gRPC answers"));
-        let retry = RetryProviderCallRequest { key: key.to_string(), who: "ann".into(), reason: "it is in the console".into() };
+        let (who, reason) = ("ann".to_owned(), "it is in the console".to_owned());
+        let retry = RetryProviderCallRequest { key: key.to_string(), who, reason, never_made: false };
         payments.retry_provider_call(retry).await.expect("taken up again");
         let taken = local::until("the charge to be known", SETTLE_WITHIN, || async {
             (count(&ground, "payment", "select count(*) from payments where state = 'CAPTURED'").await == 1).then_some(())
@@ -135,6 +150,22 @@ fn a_charge_of_a_lost_history_that_the_provider_has_forgotten_is_not_sent_and_wa
         }
         ground.stop().await.expect("it ends");
     });
+}
+
+/// A provider in a process of its own, which outlives the payment service, the gateway that it tells what it has booked, and the gateway's
+/// way to the payment service.
+async fn provided(ground: &mut Ground) -> (Desk, Served, Proxy) {
+    let door = Proxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))).await.expect("a proxy");
+    ground.set("SETTLE_WEBHOOK_SECRET", "s3cret");
+    ground.set("SETTLE_PAYMENT_GRPC_URL", &format!("http://127.0.0.1:{}", door.port()));
+    // It is not asked for orders.
+    ground.set("SETTLE_ORDER_GRPC_URL", "http://127.0.0.1:1");
+    let gateway = Served::start(ground, "gateway").await.expect("it starts");
+    let webhooks = format!("http://{}/webhooks/provider", gateway.http);
+    let env = [("SETTLE_SANDBOX_CHAOS", CHAOS), ("SETTLE_WEBHOOK_URL", webhooks.as_str()), ("SETTLE_WEBHOOK_SECRET", "s3cret")];
+    let desk = Desk::start(&ground.databases["provider"], &env, None).await;
+    ground.set("SETTLE_PROVIDER_URL", &format!("http://{}", desk.http));
+    (desk, gateway, door)
 }
 
 /// All services, with something to sell; the address of the order service, and payment apart.

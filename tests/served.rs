@@ -60,6 +60,11 @@ impl Ground {
         Ok(ground)
     }
 
+    /// For every process that starts from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = settle(args);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
@@ -78,6 +83,7 @@ impl Ground {
 /// A running service. Killed when dropped.
 pub(crate) struct Served {
     pub(crate) grpc: String,
+    pub(crate) http: String,
     admin: String,
     program: Program,
 }
@@ -86,6 +92,7 @@ pub(crate) struct Served {
 #[derive(Deserialize)]
 struct Addresses {
     grpc: String,
+    http: String,
     admin: String,
 }
 
@@ -103,9 +110,9 @@ impl Served {
             (found.is_some() || !is_alive(program.pid())).then_some(found)
         });
         let found = told.await.ok().flatten();
-        let Addresses { grpc, admin } =
+        let Addresses { grpc, http, admin } =
             found.with_context(|| format!("settle serve {service} does not start: {}", program_said(&program)))?;
-        Ok(Self { grpc, admin, program })
+        Ok(Self { grpc, http, admin, program })
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     harness::{Bus, SETTLE_WITHIN, Stage, platform, run},
-    placing::{at_own_price, ended, place, shown},
+    placing::{at_own_price, ended, place, reason_of, shown},
 };
 
 /// An order whose charge succeeds and cannot be booked, until somebody mends it.
@@ -54,7 +54,11 @@ impl Unbooked {
         let waiting = ListProviderCallsRequest { page_size: 200, needs_attention: true, ..Default::default() };
         let waiting = payments.list_provider_calls(waiting).await.expect("listed").into_inner().calls;
         let call = waiting.into_iter().find(|call| call.order_id == self.order_id).expect("it is listed");
-        let retry = RetryProviderCallRequest { key: call.key, who: "a test".into(), reason: "mended".into() };
+        let (key, who, reason) = (call.key, "a test".to_owned(), "mended".to_owned());
+        let retry = RetryProviderCallRequest { key, who, reason, never_made: false };
+        let never_made = RetryProviderCallRequest { never_made: true, ..retry.clone() };
+        let refused = payments.retry_provider_call(never_made).await.expect_err("the provider has said what became of it");
+        assert_eq!((refused.code(), reason_of(&refused).as_str()), (Code::FailedPrecondition, "NOT_FORGOTTEN"));
         let taken = payments.retry_provider_call(retry.clone()).await.expect("taken up again").into_inner().call.expect("the call");
         assert_eq!((taken.order_id.as_str(), taken.attention.as_str(), taken.due_at.is_some()), (&*self.order_id, "", true));
         let again = payments.retry_provider_call(retry).await.expect_err("it does not wait any more").code();

@@ -15,13 +15,13 @@ use crate::{
 };
 
 /// `settle sandbox-provider` over a database. Killed when dropped.
-pub(super) struct Desk {
+pub(crate) struct Desk {
     pub(super) program: Program,
-    pub(super) http: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 impl Desk {
-    pub(super) async fn start(database: &str, env: &[(&str, &str)], ready: Option<&Path>) -> Self {
+    pub(crate) async fn start(database: &str, env: &[(&str, &str)], ready: Option<&Path>) -> Self {
         let mut command = settle(&["sandbox-provider", "--addr", "127.0.0.1:0", "--database-url", database]);
         command.envs(env.iter().copied());
         if let Some(ready) = ready {

@@ -27,7 +27,7 @@ use crate::{
     process::Process,
 };
 
-async fn orders(platform: &Process) -> OrderServiceClient<Channel> {
+pub(super) async fn orders(platform: &Process) -> OrderServiceClient<Channel> {
     OrderServiceClient::new(settle::client::connect(&platform.ready.grpc).await.expect("gRPC answers"))
 }
 
@@ -54,13 +54,13 @@ pub(super) async fn outcome(platform: &Process, order_id: &str) -> Order {
     shown(platform, order_id).await
 }
 
-async fn shown(platform: &Process, order_id: &str) -> Order {
+pub(super) async fn shown(platform: &Process, order_id: &str) -> Order {
     let request = GetOrderRequest { order_id: order_id.to_owned() };
     orders(platform).await.get_order(request).await.expect("there").into_inner().order.expect("an order")
 }
 
 /// A provider in a process of its own, a way to it that can fail, and a platform that knows no other.
-async fn over_a_proxy(dir: &Path, database: &str, env: &[(&str, &str)]) -> (Desk, Proxy, Process) {
+pub(super) async fn over_a_proxy(dir: &Path, database: &str, env: &[(&str, &str)]) -> (Desk, Proxy, Process) {
     let desk = Desk::start(database, &[], None).await;
     let proxy = Proxy::start(desk.http).await.expect("a proxy");
     let url = ("SETTLE_PROVIDER_URL", format!("http://127.0.0.1:{}", proxy.port()));
@@ -79,11 +79,11 @@ pub(super) async fn payment_id(platform: &Process, order_id: &str) -> Uuid {
     paid.await.expect("it is asked for")
 }
 
-async fn connect(platform: &Process, service: &str) -> PgConnection {
+pub(super) async fn connect(platform: &Process, service: &str) -> PgConnection {
     PgConnection::connect(&platform.ready.databases[service]).await.expect("the database answers")
 }
 
-async fn count(db: &mut PgConnection, sql: &'static str) -> i64 {
+pub(super) async fn count(db: &mut PgConnection, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql).fetch_one(db).await.expect("read")
 }
 

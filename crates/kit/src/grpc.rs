@@ -91,11 +91,22 @@ pub fn call_error<R: Into<Status>>(error: CallError<R>) -> Status {
 pub fn internal(error: impl std::borrow::Borrow<sqlx::Error>) -> Status {
     let error = error.borrow();
     tracing::error!(r#type = "PROCESSING_ERROR", %error, "a read failed");
+    if is_away(error) {
+        reasoned(Code::Unavailable, "DATABASE_AWAY", "the database does not answer".into())
+    } else {
+        reasoned(Code::Internal, "INTERNAL", "the request failed; it is logged".into())
+    }
+}
+
+/// Whether it is the database that fails and not the request: it cannot be reached, or says itself that the connection is lost (SQLSTATE
+/// class 08), that it has too little of something (53) or that it ends what runs, as at a restart (57).
+fn is_away(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => {
-            reasoned(Code::Unavailable, "DATABASE_AWAY", "the database does not answer".into())
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
+        sqlx::Error::Database(said) => {
+            said.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))
         }
-        _ => reasoned(Code::Internal, "INTERNAL", "the request failed; it is logged".into()),
+        _ => false,
     }
 }
 
@@ -210,7 +221,67 @@ pub fn trace_of<T>(request: &Request<T>) -> Trace {
 
 #[cfg(test)]
 mod tests {
+    use std::{borrow::Cow, error::Error, fmt};
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
     use super::*;
+
+    /// What a server says, by its SQLSTATE.
+    #[derive(Debug)]
+    struct Said(&'static str);
+
+    impl fmt::Display for Said {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Said {}
+
+    impl DatabaseError for Said {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(Cow::Borrowed(self.0))
+        }
+
+        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_away_or_says_so_itself_is_told_apart_from_a_request_that_fails() {
+        let told = |error: sqlx::Error| {
+            let status = internal(error);
+            (status.code(), status.get_error_details().error_info().map(|info| info.reason.clone()).unwrap_or_default())
+        };
+        let (away, failed) = ((Code::Unavailable, "DATABASE_AWAY".to_owned()), (Code::Internal, "INTERNAL".to_owned()));
+        // Its backend is ended, it stops, it starts, its connection is lost, there are too many of them, its disk is full.
+        for state in ["57P01", "57P02", "57P03", "08006", "53300", "53100"] {
+            assert_eq!(told(sqlx::Error::Database(Box::new(Said(state)))), away, "{state}");
+        }
+        assert_eq!(told(sqlx::Error::PoolTimedOut), away);
+        for state in ["23505", "22021", "42P01", "XX000"] {
+            assert_eq!(told(sqlx::Error::Database(Box::new(Said(state)))), failed, "{state}");
+        }
+        assert_eq!(told(sqlx::Error::RowNotFound), failed);
+    }
 
     #[test]
     fn a_token_comes_back_and_a_forged_one_is_refused() {

@@ -20,7 +20,7 @@ use crate::{
     },
     error::Refusal,
     ledger,
-    payment::{self, Call, Effect, Opening, Payment, Refund, State, Transfer},
+    payment::{self, Aside, Call, Effect, Opening, Payment, Refund, State, Transfer},
     results::{Charged, Results},
     store,
 };
@@ -63,8 +63,8 @@ pub(crate) struct Book {
     ended: BTreeSet<Uuid>,
     /// Keys of stored calls that are not to be sent any more.
     withdrawn: BTreeSet<Uuid>,
-    /// Keys of stored calls that wait for a person.
-    set_aside: BTreeSet<Uuid>,
+    /// Keys of stored calls that wait for a person, and why.
+    set_aside: BTreeMap<Uuid, Aside>,
     charged: Vec<Charged>,
 }
 
@@ -171,7 +171,7 @@ impl Handler for Payments {
         ledger::store::insert_transfers(&mut *db, &book.transfers).await?;
         calls::withdraw_calls(&mut *db, &book.withdrawn.into_iter().collect::<Vec<_>>()).await?;
         calls::delete_calls(&mut *db, &book.ended.into_iter().collect::<Vec<_>>()).await?;
-        calls::set_aside_unknown(&mut *db, &book.set_aside.into_iter().collect::<Vec<_>>()).await?;
+        calls::set_aside_by_decision(&mut *db, &book.set_aside.into_iter().collect::<Vec<_>>()).await?;
         self.results.stage(book.charged);
         let new_calls: Vec<NewCall> = book.calls.into_values().collect();
         let leased = self.handover.stage(new_calls.iter().map(|call| call.key));
@@ -211,8 +211,8 @@ impl Book {
                 Some(new) => new.withdrawn = true,
                 None => drop(self.withdrawn.insert(key)),
             },
-            Effect::SetAside { key } => {
-                self.set_aside.insert(key);
+            Effect::SetAside { key, why } => {
+                self.set_aside.insert(key, why);
             }
             Effect::Refund(refund) => {
                 self.refunds.insert(refund.id, RefundPage { refund, changed_at: Some(asked.at) });

@@ -95,17 +95,23 @@ impl<P: Provider> PaymentService for Service<P> {
     }
 
     async fn retry_provider_call(&self, request: Request<RetryProviderCallRequest>) -> Reply<RetryProviderCallResponse> {
-        let RetryProviderCallRequest { key: asked, who, reason } = request.into_inner();
+        let RetryProviderCallRequest { key: asked, who, reason, never_made } = request.into_inner();
         let key = ids::parse(&asked).map_err(|_| kit::grpc::invalid("key", "must be the UUID of an open call", "MALFORMED_ID"))?;
         kit::grpc::text("who", &who, 1..=WHO_CHARS_MAX)?;
         kit::grpc::text("reason", &reason, 1..=REASON_CHARS_MAX)?;
-        if let Some(call) = calls::retry(&self.pool, key, &who, &reason).await.map_err(kit::grpc::internal)? {
-            tracing::info!(r#type = "CALL_RETRIED", orderId = %call.order_id, %key, who, reason, "a call is taken up again");
+        let retry = calls::Retry { key, who: &who, reason: &reason, never_made };
+        if let Some(call) = calls::retry(&self.pool, retry).await.map_err(kit::grpc::internal)? {
+            let order_id = call.order_id;
+            tracing::info!(r#type = "CALL_RETRIED", orderId = %order_id, %key, who, reason, neverMade = never_made, "a call is taken up again");
             return Ok(Response::new(RetryProviderCallResponse { call: Some(call.into()) }));
         }
-        match calls::is_open(&self.pool, key).await.map_err(kit::grpc::internal)? {
-            true => Err(kit::grpc::refused("NOT_WAITING", format!("the call {key} does not wait for a person"))),
-            false => Err(kit::grpc::not_found("open call with key", &asked)),
+        match calls::attention_of(&self.pool, key).await.map_err(kit::grpc::internal)? {
+            Some(why) if never_made && !why.is_empty() => {
+                let text = format!("the call {key} does not wait because the provider may have forgotten it, but: {why}");
+                Err(kit::grpc::refused("NOT_FORGOTTEN", text))
+            }
+            Some(_) => Err(kit::grpc::refused("NOT_WAITING", format!("the call {key} does not wait for a person"))),
+            None => Err(kit::grpc::not_found("open call with key", &asked)),
         }
     }
 
@@ -143,6 +149,7 @@ impl<P: Provider> PaymentService for Service<P> {
                 Err(kit::grpc::invalid("signature", &why.to_string(), "SIGNATURE_TOO_OLD"))
             }
             Err(Refused::Malformed { field, problem }) => Err(kit::grpc::invalid(field, problem, "MALFORMED_WEBHOOK")),
+            Err(why @ Refused::UnderWay) => Err(kit::grpc::unavailable("UNDER_WAY", why)),
             Err(Refused::Database(error)) => Err(kit::grpc::internal(error)),
         }
     }

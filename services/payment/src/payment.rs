@@ -20,7 +20,7 @@ mod undo;
 mod unknown;
 
 use draft::Draft;
-pub use effect::{Answer, Call, Effect, Kind, Refund, RefundState, Said, Transfer};
+pub use effect::{Answer, Aside, Call, Effect, Kind, Refund, RefundState, Said, Transfer};
 pub use refund::{NOT_CAPTURED, REFUND_EXCEEDS_CAPTURE};
 pub use state::State;
 

@@ -1,5 +1,6 @@
 //! What the provider tells us unasked. A webhook is believed only as far as to ask: it makes the open call with its key due, and the
-//! dispatcher asks the provider what became of it. A call that is under way is left alone, so nothing is ever sent twice at a time.
+//! dispatcher asks the provider what became of it. Where a payment counts as not made and has no open call any more, it opens one that only
+//! asks: money that comes so late is noticed by nobody else. A call that is under way is left alone, so nothing is ever sent twice at a time.
 
 mod signature;
 mod store;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 pub(crate) use signature::Unbelieved;
 pub use signature::{BadSecrets, Secrets};
 
+use self::store::Heard;
 use crate::provider::StatementKind;
 
 /// A longer body is refused.
@@ -37,6 +39,8 @@ pub(crate) struct Webhooks {
 pub(crate) enum Received {
     /// The provider will be asked about the key at once.
     Woken,
+    /// The payment counts as not made: the provider will be asked at once whether it was.
+    Asked,
     /// There is no open call with this key that rests: it is answered, or somebody is at it.
     NothingToWake,
     Repeated,
@@ -50,6 +54,9 @@ pub(crate) enum Refused {
     Unbelieved(#[from] Unbelieved),
     #[error("{field} {problem}")]
     Malformed { field: &'static str, problem: &'static str },
+    /// It must come again.
+    #[error("the provider is being asked about this key")]
+    UnderWay,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -66,10 +73,12 @@ impl Webhooks {
         }
         self.secrets.as_ref().ok_or(Unbelieved::Signature)?.verify(signature, body, now_s)?;
         let Some(event) = Event::read(body)? else { return Ok(Received::UnknownType) };
-        let received = match store::receive(&self.pool, &event).await? {
-            (false, _) => Received::Repeated,
-            (true, true) => Received::Woken,
-            (true, false) => Received::NothingToWake,
+        let heard = store::receive(&self.pool, &event).await?.ok_or(Refused::UnderWay)?;
+        let received = match heard {
+            Heard { is_new: false, .. } => Received::Repeated,
+            Heard { woken: true, .. } => Received::Woken,
+            Heard { asked: true, .. } => Received::Asked,
+            Heard { .. } => Received::NothingToWake,
         };
         tracing::debug!(r#type = "WEBHOOK", eventId = event.id, eventType = event.kind, key = %event.key, ?received, "a webhook");
         Ok(received)

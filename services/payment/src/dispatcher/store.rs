@@ -1,11 +1,21 @@
 //! SQL of the calls to the provider that are open.
 
+mod operated;
+
 use messaging::Trace;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{payment::Kind, store::column};
+pub(crate) use self::operated::{OpenCall, Retry, attention_of, needing_attention, open_calls, retry};
+use crate::{
+    payment::{Aside, Kind},
+    store::column,
+};
+
+/// Why a call waits for a person, in the words that he reads.
+const FORGOTTEN: &str = "the provider does not know the key, and has forgotten keys of its age: sent now, it might be done twice";
+const NO_SUM: &str = "the provider holds money of a payment that was undone before it was asked for: nobody here knows the sum";
 
 /// A call to be stored with the intent.
 #[derive(Debug)]
@@ -270,116 +280,22 @@ pub(crate) async fn set_aside(db: &PgPool, calls: &[SetAside], why: &str) -> sql
     Ok(())
 }
 
-/// The same for calls of which nobody knows what became, in the transaction that says so.
-pub(crate) async fn set_aside_unknown(db: &mut PgConnection, keys: &[Uuid]) -> sqlx::Result<()> {
-    const WHY: &str = "the provider does not know the key, and has forgotten keys of its age: sent now, it might be done twice";
-    if keys.is_empty() {
+/// The same for calls of which a decision says so, in its transaction.
+pub(crate) async fn set_aside_by_decision(db: &mut PgConnection, calls: &[(Uuid, Aside)]) -> sqlx::Result<()> {
+    if calls.is_empty() {
         return Ok(());
     }
+    let why = |aside| match aside {
+        Aside::Forgotten => FORGOTTEN,
+        Aside::NoSum => NO_SUM,
+    };
     sqlx::query(
-        "update provider_calls set resting = true, due_at = 'infinity', attention = $2, unknown_said = true where key = any($1)",
+        "update provider_calls set resting = true, due_at = 'infinity', attention = why, unknown_said = true
+         from unnest($1::uuid[], $2::text[]) as mine (waiting_key, why) where key = waiting_key",
     )
-    .bind(keys)
-    .bind(WHY)
+    .bind(column(calls, |(key, _)| *key))
+    .bind(column(calls, |(_, aside)| why(*aside)))
     .execute(db)
     .await?;
     Ok(())
-}
-
-/// An open call, as an operator sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenCall {
-    pub(crate) key: Uuid,
-    pub(crate) order_id: Uuid,
-    pub(crate) kind: Kind,
-    pub(crate) amount: i64,
-    pub(crate) currency: String,
-    pub(crate) attempts: i32,
-    pub(crate) first_sent_at: Option<OffsetDateTime>,
-    /// `None` while it waits for a person.
-    pub(crate) due_at: Option<OffsetDateTime>,
-    pub(crate) attention: String,
-    /// Where it stands in the list: the first that were sent come first, what was not sent yet comes last.
-    pub(crate) place: OffsetDateTime,
-}
-
-macro_rules! open_columns {
-    () => {
-        "key, order_id, kind, amount, currency, attempts, first_sent_at, nullif(due_at, 'infinity') as due_at, attention, \
-         coalesce(first_sent_at, '9999-12-31') as place"
-    };
-}
-
-impl FromRow<'_, PgRow> for OpenCall {
-    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            key: row.try_get("key")?,
-            order_id: row.try_get("order_id")?,
-            kind: kind(row)?,
-            amount: row.try_get("amount")?,
-            currency: row.try_get("currency")?,
-            attempts: row.try_get("attempts")?,
-            first_sent_at: row.try_get("first_sent_at")?,
-            due_at: row.try_get("due_at")?,
-            attention: row.try_get("attention")?,
-            place: row.try_get("place")?,
-        })
-    }
-}
-
-/// Open calls behind this place, the oldest first. There are never more than work is in flight or in doubt.
-pub(crate) async fn open_calls(
-    db: &PgPool,
-    after: (OffsetDateTime, Uuid),
-    needs_attention: bool,
-    rows_max: i64,
-) -> sqlx::Result<Vec<OpenCall>> {
-    sqlx::query_as(concat!(
-        "select ",
-        open_columns!(),
-        " from provider_calls
-         where (coalesce(first_sent_at, '9999-12-31'), key) > ($1, $2) and (attention <> '' or not $3)
-         order by place, key limit $4"
-    ))
-    .bind(after.0)
-    .bind(after.1)
-    .bind(needs_attention)
-    .bind(rows_max)
-    .fetch_all(db)
-    .await
-}
-
-pub(crate) async fn is_open(db: &PgPool, key: Uuid) -> sqlx::Result<bool> {
-    sqlx::query_scalar("select exists (select from provider_calls where key = $1)").bind(key).fetch_one(db).await
-}
-
-/// Takes up a call that waits for a person, and keeps who asked and why. One statement: a caller that goes away leaves nothing half done.
-/// `None` if no call of this key waits for a person.
-pub(crate) async fn retry(db: &PgPool, key: Uuid, who: &str, reason: &str) -> sqlx::Result<Option<OpenCall>> {
-    sqlx::query_as(concat!(
-        "with waiting as (
-             select key as waiting_key, attention as why from provider_calls where key = $1 and attention <> '' for no key update
-         ), taken as (
-             update provider_calls set attention = '', due_at = clock_timestamp() from waiting where key = waiting_key
-             returning provider_calls.*, why
-         ), noted as (
-             insert into call_operations (key, order_id, attention, who, reason) select key, order_id, why, $2, $3 from taken
-         )
-         select ",
-        open_columns!(),
-        " from taken"
-    ))
-    .bind(key)
-    .bind(who)
-    .bind(reason)
-    .fetch_optional(db)
-    .await
-}
-
-/// Those of these orders that have a call which waits for a person.
-pub(crate) async fn needing_attention(db: &PgPool, order_ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar("select distinct order_id from provider_calls where attention <> '' and order_id = any($1)")
-        .bind(order_ids)
-        .fetch_all(db)
-        .await
 }

@@ -3,7 +3,7 @@
 use contracts::ids;
 use uuid::Uuid;
 
-use super::{Answer, Call, Effect, Kind, Known, Made, Payment, Refund, Said, State, Transfer, Undecided};
+use super::{Answer, Aside, Call, Effect, Kind, Known, Made, Payment, Refund, Said, State, Transfer, Undecided};
 
 pub(super) struct Draft {
     pub(super) payment: Payment,
@@ -11,8 +11,13 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// What the provider said. Its call is over, even where the answer says nothing new.
+    /// What the provider said. Its call is over, even where the answer says nothing new; but what is held of a payment that has no sum
+    /// cannot be booked, nor asked back.
     pub(super) fn answered(&mut self, call: &Made, known: &Known, refund: Option<&Refund>) -> Result<(), Undecided> {
+        if call.amount == 0 && matches!(known, Known::Succeeded { .. }) {
+            self.effects.push(Effect::SetAside { key: call.key, why: Aside::NoSum });
+            return Ok(());
+        }
         if self.payment.open_key() == Some(call.key) {
             self.payment.unknown_said = false;
         }

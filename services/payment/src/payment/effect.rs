@@ -48,10 +48,20 @@ pub enum Effect {
     /// The open call of this key waits for a person.
     SetAside {
         key: Uuid,
+        why: Aside,
     },
     /// The refund stands like this now.
     Refund(Refund),
     Transfer(Transfer),
+}
+
+/// Why a call waits for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// The provider does not know the key, and has had time to forget it.
+    Forgotten,
+    /// Money is held that nobody here has named a sum of.
+    NoSum,
 }
 
 /// A call to be made, in the currency of the payment.

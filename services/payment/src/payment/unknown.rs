@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Answer, Draft, Effect, Kind, Made, Refund, RefundState, State};
+use super::{Answer, Aside, Draft, Effect, Kind, Made, Refund, RefundState, State};
 
 /// Why an outcome is not known: the provider may have forgotten the key by now.
 const KEY_WINDOW_PASSED: &str = "KEY_WINDOW_PASSED";
@@ -15,7 +15,7 @@ pub(super) fn answer() -> Answer {
 impl Draft {
     pub(super) fn unknown(&mut self, call: &Made, refund: Option<&Refund>) {
         // Taken up again by a person, it may come to this again.
-        self.effects.push(Effect::SetAside { key: call.key });
+        self.effects.push(Effect::SetAside { key: call.key, why: Aside::Forgotten });
         self.overdue(call, refund);
     }
 

@@ -233,6 +233,7 @@ mod tests {
             (client.get(format!("{base}/v1/statement?colour=red")), 400, "BAD_QUERY"),
             (client.get(format!("{base}/v1/statement?since=yesterday")), 400, "BAD_SINCE"),
             (client.get(format!("{base}/v1/statement?after=x")), 400, "BAD_AFTER"),
+            (client.get(format!("{base}/v1/statement?after=2025-03-04T05:06:07Z|%00")), 400, "BAD_AFTER"),
         ] {
             assert_eq!(told(request).await, (status, code.to_owned()));
         }

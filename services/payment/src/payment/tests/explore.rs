@@ -210,7 +210,7 @@ impl World {
                 assert!(!call.sent, "it was sent");
                 call.withdrawn = true;
             }
-            Effect::SetAside { key } => assert!(self.calls.contains_key(&key), "nothing waits for a person"),
+            Effect::SetAside { key, .. } => assert!(self.calls.contains_key(&key), "nothing waits for a person"),
             Effect::Refund(refund) => drop(self.refunds.insert(refund.id, refund)),
             Effect::Transfer(transfer) => assert!(self.booked.insert(transfer.id), "booked twice"),
             Effect::Say(Said { command_id: Some(command_id), answer, .. }) => {

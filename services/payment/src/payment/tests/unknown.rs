@@ -14,7 +14,7 @@ fn is_unknown(command_id: Uuid) -> (Option<Uuid>, Answer) {
 fn s11_it_is_said_once_and_the_call_waits_for_a_person_each_time() {
     let told = Told::default().then(charge()).sent().then(unknown(Kind::Charge));
     assert_eq!((told.state(), told.said()), (State::InFlight, vec![is_unknown(DO)]));
-    let aside = Effect::SetAside { key: payment_id() };
+    let aside = Effect::SetAside { key: payment_id(), why: Aside::Forgotten };
     assert!(told.effects.contains(&aside));
     let told = told.then(unknown(Kind::Charge));
     assert_eq!(told.effects, vec![aside], "taken up again in vain");
@@ -27,7 +27,10 @@ fn s11_what_is_unknown_for_too_long_is_said_once_and_asked_about_all_the_same() 
     assert_eq!((told.state(), told.effects.len(), told.said()), (State::InFlight, 1, vec![is_unknown(DO)]));
     assert_eq!(told.clone().then(overdue(Kind::Charge)).effects, vec![]);
     // Then the provider can be asked, and does not know the key any more.
-    assert_eq!(told.clone().then(unknown(Kind::Charge)).effects, vec![Effect::SetAside { key: payment_id() }]);
+    assert_eq!(
+        told.clone().then(unknown(Kind::Charge)).effects,
+        vec![Effect::SetAside { key: payment_id(), why: Aside::Forgotten }]
+    );
     let undone = told.then(undo(UNDO));
     assert_eq!(undone.said(), vec![is_unknown(UNDO)]);
     let back = undone.then(answered(Kind::Charge, yes())).then(overdue(Kind::Refund));
@@ -40,7 +43,7 @@ fn s11_what_is_unknown_for_too_long_is_said_once_and_asked_about_all_the_same() 
 fn s11_what_was_withdrawn_may_be_forgotten_as_well() {
     let told = Told::default().then(charge()).then(undo(UNDO)).then(unknown(Kind::Charge));
     assert_eq!(told.said(), vec![is_unknown(DO), is_unknown(UNDO)]);
-    assert!(told.effects.contains(&Effect::SetAside { key: payment_id() }));
+    assert!(told.effects.contains(&Effect::SetAside { key: payment_id(), why: Aside::Forgotten }));
     assert_eq!(told.clone().then(answered(Kind::Charge, no(VOIDED))).said(), vec![voided(UNDO)]);
     let taken = told.then(answered(Kind::Charge, yes()));
     assert_eq!((taken.state(), taken.calls()), (State::Refunding, vec![(Kind::Refund, 2_400)]));
@@ -107,4 +110,19 @@ fn a_refund_that_nobody_knows_of_keeps_its_money_reserved() {
 fn an_unknown_that_is_known_by_now_says_nothing() {
     let told = Told::default().then(charge()).sent().then(answered(Kind::Charge, yes())).then(unknown(Kind::Charge));
     assert_eq!((told.state(), told.said()), (State::Captured, vec![]));
+}
+
+#[test]
+fn s3_what_is_held_of_a_payment_without_a_sum_waits_for_a_person() {
+    for kind in [Kind::Charge, Kind::Authorize] {
+        let asked = || Made { currency: String::new(), ..made(kind, 0) };
+        let mark = Told::default().then(undo(UNDO));
+        let found = mark.clone().then(Input::Answered { call: asked(), known: yes() });
+        assert_eq!(found.row(), mark.row());
+        assert_eq!(found.effects, vec![Effect::SetAside { key: payment_id(), why: Aside::NoSum }]);
+        for nothing in [no(VOIDED), no("CARD_DECLINED")] {
+            let told = mark.clone().then(Input::Answered { call: asked(), known: nothing });
+            assert_eq!((told.row(), &told.effects), (mark.row(), &vec![Effect::EndCall { key: payment_id() }]));
+        }
+    }
 }
