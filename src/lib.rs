@@ -16,6 +16,7 @@ pub mod dlq;
 pub mod doctor;
 pub mod events;
 pub mod migrate;
+pub mod model;
 pub mod orders;
 pub mod outbox;
 pub mod platform;

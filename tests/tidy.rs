@@ -42,6 +42,8 @@ const PURE: &[&str] = &[
     "services/payment/src/sandbox/claims.rs",
     "services/payment/src/sandbox/script.rs",
     "services/shipping/src/shipment.rs",
+    "src/model.rs",
+    "src/model/",
 ];
 const IMPURE: &[&str] = &[
     "Instant",

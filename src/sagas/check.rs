@@ -1,5 +1,7 @@
 //! `settle saga check`: before a deployment, with the new binary.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use orchestrator::{Changed, DEFINITIONS, Live, roles};
 use saga::explore::{Bounds, Report, explore};
@@ -10,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     client::{At, Output},
     deployment::Deployment,
+    model,
 };
 
 /// Orders that are named of each version, at most.
@@ -31,9 +34,8 @@ pub(super) async fn main(args: Args) -> Result<()> {
     match args.model {
         true => {
             // It computes for seconds.
-            let bounds = Bounds { operations_max: args.operations, ..Bounds::default() };
-            let reports = tokio::task::spawn_blocking(move || explored(&bounds)).await?;
-            model(&bounds, &reports, args.at.output)
+            let models = tokio::task::spawn_blocking(move || explored(args.operations)).await?;
+            tell(&models, args.at.output)
         }
         false => stranded(&args.at).await,
     }
@@ -100,37 +102,69 @@ fn changed_json(changed: &Changed) -> Value {
     json!({ "definition": definition, "version": version, "began_as": began_as, "here": here })
 }
 
-fn explored(bounds: &Bounds) -> Vec<(&'static str, i32, Report)> {
-    DEFINITIONS.iter().map(|known| (known.name, known.version, explore(known, &roles(known), bounds))).collect()
+/// What a walk came to.
+struct Explored {
+    definition: &'static str,
+    version: i32,
+    /// Whose rules it was.
+    rules: &'static str,
+    /// By their names.
+    bounds: Vec<(&'static str, usize)>,
+    seconds: f64,
+    report: Report,
 }
 
-fn model(bounds: &Bounds, reports: &[(&str, i32, Report)], output: Output) -> Result<()> {
+fn explored(operations_max: u8) -> Vec<Explored> {
+    let mut all = Vec::new();
+    let mut explored = |definition: &'static saga::Definition, rules, bounds, walk: &dyn Fn() -> Report| {
+        let began = Instant::now();
+        let report = walk();
+        let (seconds, saga::Definition { name, version, .. }) = (began.elapsed().as_secs_f64(), *definition);
+        all.push(Explored { definition: name, version, rules, bounds, seconds, report });
+    };
+    let bounds = Bounds { operations_max, ..Bounds::default() };
+    let Bounds { resends_max, states_max, .. } = bounds;
+    let named = [("resends_max", resends_max.into()), ("operations_max", operations_max.into()), ("states_max", states_max)];
+    for known in &DEFINITIONS {
+        explored(known, "the saga's", named.to_vec(), &|| explore(known, &roles(known), &bounds));
+    }
+    let bounds = model::Bounds { retries_max: operations_max, ..model::Bounds::default() };
+    let model::Bounds { resends_max, retries_max, states_max } = bounds;
+    let named = [("resends_max", resends_max.into()), ("retries_max", retries_max.into()), ("states_max", states_max)];
+    for known in model::checkouts() {
+        explored(known, "the services'", named.to_vec(), &|| model::explore(known, &bounds));
+    }
+    all
+}
+
+fn tell(models: &[Explored], output: Output) -> Result<()> {
     match output {
-        Output::Json => say!("{}", Value::Array(reports.iter().map(|report| report_json(bounds, report)).collect())),
+        Output::Json => say!("{}", Value::Array(models.iter().map(model_json).collect())),
         Output::Table => {
-            let Bounds { resends_max, operations_max, states_max } = bounds;
-            say!("within resends_max {resends_max}, operations_max {operations_max}, states_max {states_max}");
-            for (name, version, report) in reports {
-                say!("{name} v{version}: {report}");
+            for Explored { definition, version, rules, bounds, seconds, report } in models {
+                let bounds: Vec<String> = bounds.iter().map(|(name, bound)| format!("{name} {bound}")).collect();
+                let bounds = bounds.join(", ");
+                say!("{definition} v{version}, by {rules} rules, within {bounds}, {seconds:.1} s: {report}");
                 for never in report.never_reached() {
                     say!("  never reached: {never}");
                 }
             }
         }
     }
-    let broken: Vec<&str> = reports.iter().filter(|(.., report)| !report.holds()).map(|(name, ..)| *name).collect();
+    let broken = models.iter().filter(|model| !model.report.holds());
+    let broken: Vec<String> = broken.map(|model| format!("{} by {} rules", model.definition, model.rules)).collect();
     ensure!(broken.is_empty(), "the model of {} does not hold", broken.join(", "));
     Ok(())
 }
 
-fn report_json(bounds: &Bounds, (name, version, report): &(&str, i32, Report)) -> Value {
-    let Bounds { resends_max, operations_max, states_max } = bounds;
+fn model_json(model: &Explored) -> Value {
+    let Explored { definition, version, rules, bounds, seconds, report } = model;
+    let bounds: serde_json::Map<String, Value> = bounds.iter().map(|(name, bound)| ((*name).to_owned(), json!(bound))).collect();
     let reached: serde_json::Map<String, Value> =
         report.reached.iter().map(|(name, times)| ((*name).to_owned(), json!(times))).collect();
     json!({
-        "definition": name, "version": version, "states": report.states, "transitions": report.transitions,
-        "bounds": { "resends_max": resends_max, "operations_max": operations_max, "states_max": states_max },
-        "reached": reached, "holds": report.holds(),
+        "definition": definition, "version": version, "rules": rules, "bounds": bounds, "seconds": seconds,
+        "states": report.states, "transitions": report.transitions, "reached": reached, "holds": report.holds(),
         "violation": report.violation.as_ref().map(ToString::to_string),
     })
 }

@@ -4,7 +4,7 @@ use contracts::ids::NotAnId;
 use messaging::{Refused, Verdict};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     #[error("the reservation is not here yet")]
     NotYet,
     #[error("the order completed, but its reservation was undone or never made")]

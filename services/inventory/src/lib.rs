@@ -6,13 +6,15 @@
 mod error;
 mod events;
 mod grpc;
-mod reservation;
+pub mod reservation;
 mod rows;
-mod stock;
+pub mod stock;
 mod store;
 
 use contracts::topic;
 use messaging::Subscription;
+
+pub use error::Refusal;
 
 /// The tables of this service, for its own database.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/inventory");

@@ -12,10 +12,10 @@ const UNKNOWN_SKU: &str = "UNKNOWN_SKU";
 const VOIDED: &str = "VOIDED";
 
 /// Why nothing was set aside, and the first line that could not be had.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct No {
-    pub(crate) reason: String,
-    pub(crate) sku: String,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct No {
+    pub reason: String,
+    pub sku: String,
 }
 
 impl No {
@@ -25,8 +25,8 @@ impl No {
 }
 
 /// Where a reservation stands. Only HELD changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State {
     Held,
     /// The order completed; the pieces have left.
     Committed,
@@ -37,7 +37,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Held => "HELD",
             Self::Committed => "COMMITTED",
@@ -67,16 +67,16 @@ impl State {
 }
 
 /// What one ReserveStock led to. Its answer is kept here and said again when it is asked again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Reservation {
-    pub(crate) command: Uuid,
-    pub(crate) state: State,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) undone_by: Option<Uuid>,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Reservation {
+    pub command: Uuid,
+    pub state: State,
+    pub lines: Vec<Line>,
+    pub undone_by: Option<Uuid>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub enum Ask {
     Reserve {
         command: Uuid,
         lines: Vec<Line>,
@@ -94,7 +94,7 @@ pub(crate) enum Ask {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub enum Said {
     Reserved(Vec<Line>),
     Failed(No),
     Released,
@@ -103,11 +103,11 @@ pub(crate) enum Said {
 
 /// What an ask comes to: what is written, and what is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Turn {
+pub struct Turn {
     /// `None` leaves the row as it is.
-    pub(crate) row: Option<Reservation>,
-    pub(crate) stock: Vec<(String, Stock)>,
-    pub(crate) said: Said,
+    pub row: Option<Reservation>,
+    pub stock: Vec<(String, Stock)>,
+    pub said: Said,
 }
 
 impl Turn {
@@ -121,9 +121,9 @@ impl Turn {
 }
 
 /// Looks up the stock of a SKU; `None` if nobody knows it.
-type Shelf<'a> = &'a dyn Fn(&str) -> Option<Stock>;
+pub type Shelf<'a> = &'a dyn Fn(&str) -> Option<Stock>;
 
-pub(crate) fn settle(standing: Option<&Reservation>, ask: &Ask, shelf: Shelf<'_>) -> Result<Turn, Refusal> {
+pub fn settle(standing: Option<&Reservation>, ask: &Ask, shelf: Shelf<'_>) -> Result<Turn, Refusal> {
     use State::{Committed, Held, Refused, Released, Voided};
 
     let unbalanced = |no: No| Refusal::Unbalanced { sku: no.sku };

@@ -6,12 +6,12 @@ use crate::error::Refusal;
 pub(crate) const ON_HAND_MAX: i64 = 1_000_000_000_000;
 
 /// The pieces of one product: on hand, and reserved of those.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Stock {
-    pub(crate) on_hand: i64,
-    pub(crate) reserved: i64,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stock {
+    pub on_hand: i64,
+    pub reserved: i64,
     /// Nobody counts it: there is always enough, and nothing changes.
-    pub(crate) unstocked: bool,
+    pub unstocked: bool,
 }
 
 impl Stock {

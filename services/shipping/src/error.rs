@@ -4,7 +4,7 @@ use messaging::{Refused, Verdict};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     #[error("the shipment is not here yet")]
     NotYet,
     #[error("the order completed, but its shipment was cancelled or never booked")]

@@ -6,11 +6,13 @@
 mod error;
 mod events;
 mod grpc;
-mod shipment;
+pub mod shipment;
 mod store;
 
 use contracts::topic;
 use messaging::Subscription;
+
+pub use error::Refusal;
 
 /// The tables of this service, for its own database.
 pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/shipping");

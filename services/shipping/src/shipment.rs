@@ -11,8 +11,8 @@ const UNSHIPPABLE: &str = "UNSHIPPABLE";
 const VOIDED: &str = "VOIDED";
 
 /// Where a shipment stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum State {
     /// Booked; leaves only when the order completes.
     Held,
     /// May leave.
@@ -29,7 +29,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    pub(crate) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Held => "HELD",
             Self::Released => "RELEASED",
@@ -68,15 +68,15 @@ impl State {
 }
 
 /// What one ScheduleShipment led to. Its answer is kept here and said again when it is asked again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Shipment {
-    pub(crate) customer: String,
-    pub(crate) command: Uuid,
-    pub(crate) state: State,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) undone_by: Option<Uuid>,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Shipment {
+    pub customer: String,
+    pub command: Uuid,
+    pub state: State,
+    pub lines: Vec<Line>,
+    pub undone_by: Option<Uuid>,
     /// The carrier's; empty before it has left, and where there is none.
-    pub(crate) tracking_number: String,
+    pub tracking_number: String,
 }
 
 impl Shipment {
@@ -87,7 +87,7 @@ impl Shipment {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub enum Ask {
     Schedule {
         customer: String,
         command: Uuid,
@@ -108,7 +108,7 @@ pub(crate) enum Ask {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub enum Said {
     Scheduled,
     /// With the reason.
     Failed(String),
@@ -117,9 +117,9 @@ pub(crate) enum Said {
 }
 
 /// What an ask comes to: the row as it is to be, `None` if it stays as it is, and what is said.
-pub(crate) type Turn = (Option<Shipment>, Said);
+pub type Turn = (Option<Shipment>, Said);
 
-pub(crate) fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Refusal> {
+pub fn settle(standing: Option<&Shipment>, ask: &Ask) -> Result<Turn, Refusal> {
     use State::{Cancelled, Delivered, Dispatched, Held, Refused, Released, Voided};
 
     match (standing.map(|row| (&row.state, row)), ask) {
