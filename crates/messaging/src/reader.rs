@@ -17,9 +17,9 @@ use crate::{
     item::{Item, Origin, Work},
     lease, log,
     meters::Meters,
-    operate::Notice,
-    parking,
+    operate::{Notice, older_copy},
     progress::{self, report, store},
+    shelf,
 };
 
 /// Pause between two looks at a stream with a hole.
@@ -28,9 +28,6 @@ const GAP_POLL_MS: u64 = 50;
 const SOURCE_RETRY_MS: u64 = 250;
 /// How often Kafka is told what is applied: offsets for people's tools, sequence numbers for the publisher.
 const TELL_EVERY_MS: u64 = 1_000;
-/// How often redriven and early records are looked after.
-const SHELF_ROUND_MS: u64 = 500;
-const SHELF_ROWS_MAX: i64 = 256;
 
 /// Streams a reader is asked to start again from their stored positions, some not before a while.
 #[derive(Clone, Default)]
@@ -110,7 +107,7 @@ pub(crate) async fn start<H: Handler>(
             }
         });
     }
-    let shelf = shelf_rounds(runner.clone(), handler.clone(), group.clone(), pool.clone(), owned);
+    let shelf = shelf::rounds(runner.clone(), handler.clone(), group.clone(), pool.clone(), owned);
     let stop = tasks.clone();
     tasks.spawn("parked records", async move {
         tokio::select! {
@@ -210,13 +207,17 @@ impl<H: Handler> Reader<H> {
 
     /// Where this instance's streams stand in the database; the cursors are ahead of it.
     async fn applied(&self) -> sqlx::Result<Vec<(Stream, Position)>> {
-        let mut stored = store::all(&mut *self.pool.acquire().await?, self.group.name).await?;
-        stored.retain(|(stream, _)| self.cursors.contains_key(stream));
+        let mut db = self.pool.acquire().await?;
+        let mut stored = store::all(&mut db, self.group.name).await?;
+        // Of one that is stopped nothing: it may stand behind what was told before.
+        stored.retain(|(stream, _)| self.cursors.contains_key(stream) && !self.stopped.contains(stream));
+        store::flush(&mut db).await?;
         Ok(stored)
     }
 
     /// Takes over streams that are newly owned, and those that were asked to start again, at their stored positions; lets go of lost ones.
-    async fn reopen(&mut self) -> sqlx::Result<()> {
+    /// Those that stand behind what the group has told stay stopped.
+    async fn reopen(&mut self) -> Result<(), Error> {
         for (stream, until) in self.restart.take() {
             self.paused.extend(until.map(|until| (stream.clone(), until)));
             self.again.insert(stream);
@@ -234,7 +235,12 @@ impl<H: Handler> Reader<H> {
         }
         let mut db = self.pool.acquire().await?;
         self.bus.open(&mut db, self.group.name, &self.topics).await?;
+        drop(db);
+        let opening = self.to_open();
+        let told = self.source.told(self.group.name, &opening).await?;
+        let mut db = self.pool.acquire().await?;
         let stored = store::all(&mut db, self.group.name).await?;
+        let lost = older_copy(&mut db, self.group.name, &told, &stored).await?;
         drop(db);
         self.unread = false;
         let again = std::mem::take(&mut self.again);
@@ -251,7 +257,20 @@ impl<H: Handler> Reader<H> {
             }
         }
         self.source.reopened(&opened);
+        for (stream, told) in lost {
+            self.stop(stream, "LOG_DIVERGED", &format!("the group had come to {told}: its database is an older copy"));
+        }
         Ok(())
+    }
+
+    /// Owned streams without a cursor, and those that are to start again.
+    fn to_open(&self) -> Vec<Stream> {
+        let owned = |topic: &String| {
+            let stream = |partition: &i32| Stream { topic: topic.clone(), partition: *partition };
+            self.owned_now.iter().map(stream).collect::<Vec<_>>()
+        };
+        let is_open = |stream: &Stream| self.cursors.contains_key(stream) && !self.again.contains(stream);
+        self.topics.iter().flat_map(owned).filter(|stream| !is_open(stream)).collect()
     }
 
     /// Judges what came and hands it on; false when the runner is gone.
@@ -333,50 +352,6 @@ impl<H: Handler> Reader<H> {
                 detail,
                 "the stream is stopped: nothing of it is applied until a person has looked"
             );
-        }
-    }
-}
-
-/// Tries again what is held back, in order, and turns early records that waited too long into dead letters.
-async fn shelf_rounds<H: Handler>(
-    runner: Runner<H>,
-    handler: Arc<H>,
-    group: Arc<Group>,
-    pool: PgPool,
-    owned: watch::Receiver<Vec<i32>>,
-) {
-    let early_wait_s = group.limits.early_wait_s;
-    // The last row that was looked at while a look is full: what waits for rows further behind must not keep them from being seen.
-    let mut after = 0;
-    loop {
-        if after == 0 {
-            tokio::time::sleep(Duration::from_millis(SHELF_ROUND_MS)).await;
-        }
-        let partitions = owned.borrow().clone();
-        let rows = async {
-            let mut db = pool.acquire().await?;
-            let room = group.park_room();
-            let given_up = parking::give_up(&mut db, &group, early_wait_s, room).await?;
-            group.given_up(given_up.len(), room);
-            for (event_id, key, reason) in given_up {
-                log::given_up(group.name, event_id, &key, &reason);
-            }
-            parking::store::to_try(&mut db, group.name, &partitions, after, SHELF_ROWS_MAX).await
-        };
-        match rows.await {
-            Ok(rows) => {
-                let full = i64::try_from(rows.len()).is_ok_and(|len| len >= SHELF_ROWS_MAX);
-                after = rows.last().filter(|_| full).map_or(0, |row| row.id);
-                for row in rows {
-                    if !runner.deliver(Item::heard(handler.as_ref(), group.name, Origin::Held(Box::new(row)))).await {
-                        return;
-                    }
-                }
-            }
-            Err(error) => {
-                after = 0;
-                tracing::debug!(service = group.name, %error, "cannot look after parked records");
-            }
         }
     }
 }

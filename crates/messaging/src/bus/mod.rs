@@ -46,6 +46,19 @@ impl Source {
         }
     }
 
+    /// How far the group has told to be in these streams, whoever told it. A stream of which it has told nothing is left out.
+    pub(crate) async fn told(&mut self, group: &str, streams: &[Stream]) -> Result<Vec<(Stream, i64)>, Error> {
+        if streams.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Self::Postgres(outboxes) => outboxes.told(group, streams).await,
+            Self::Shuffle(shuffled) => shuffled.told(group, streams).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topics) => topics.told(streams).await,
+        }
+    }
+
     /// Whether it passes on what the group has applied.
     pub(crate) fn wants_applied(&self) -> bool {
         match self {

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     Error, Position, Record, Stream,
-    outbox::store::{self, CHANNEL},
+    outbox::{
+        readers,
+        store::{self, CHANNEL},
+    },
 };
 
 /// The slow poll behind the wake-ups.
@@ -126,6 +129,17 @@ impl Outboxes {
         let records = store::read(&mut db, at, STREAM_ROWS_MAX, bytes).await?;
         self.db = Some(db);
         Ok(records)
+    }
+
+    /// How far a group has told the publisher to be in these streams.
+    pub(super) async fn told(&mut self, group: &str, streams: &[Stream]) -> Result<Vec<(Stream, i64)>, Error> {
+        let mut db = match self.db.take() {
+            Some(db) => db,
+            None => self.pool.acquire().await?,
+        };
+        let told = readers::store::furthest(&mut db, group, streams).await?;
+        self.db = Some(db);
+        Ok(told)
     }
 
     /// Other positions are asked for next: what was seen tells nothing of them.

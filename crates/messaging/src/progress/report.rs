@@ -56,8 +56,14 @@ impl Report {
     }
 
     async fn round(&mut self) -> sqlx::Result<()> {
-        let mut new = store::read_by(&mut *self.pool.acquire().await?, self.group.name, self.group.instance).await?;
+        let mut db = self.pool.acquire().await?;
+        let mut new = store::read_by(&mut db, self.group.name, self.group.instance).await?;
         new.retain(|(stream, seq)| self.told.get(stream) != Some(seq));
+        if new.is_empty() {
+            return Ok(());
+        }
+        store::flush(&mut db).await?;
+        drop(db);
         // All at once: one publisher that is away holds up no other's news.
         let told = join_all(self.bus.told_by_readers().iter().map(|publisher| tell(publisher, self.group.name, &new))).await;
         self.told.extend(told.into_iter().flatten());

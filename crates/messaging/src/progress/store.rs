@@ -154,6 +154,18 @@ pub(crate) async fn read_by(db: &mut PgConnection, group: &str, instance: Uuid) 
     rows.iter().map(|row| Ok((stream(row)?, row.try_get(2)?))).collect()
 }
 
+/// Where a database answers before a commit is on disk: waits for all that this connection has seen to be there. What others are told must
+/// not be lost with a crash, or it would look like an older copy. Elsewhere it writes nothing.
+pub(crate) async fn flush(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "select set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'settle', '')
+         where current_setting('synchronous_commit') = 'off'",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 pub(crate) async fn all(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<(Stream, Position)>> {
     let rows =
         sqlx::query("select topic, partition, seq, last_id, kafka_offset from progress where grp = $1 order by topic, partition")
