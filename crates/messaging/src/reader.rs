@@ -18,7 +18,7 @@ use crate::{
     lease, log,
     meters::Meters,
     operate::{Notice, older_copy},
-    progress::{self, report, store},
+    progress::{self, Adopted, report, store},
     shelf,
 };
 
@@ -26,6 +26,8 @@ use crate::{
 const GAP_POLL_MS: u64 = 50;
 /// Pause after a source failed.
 const SOURCE_RETRY_MS: u64 = 250;
+/// Pause between two looks for topics that are not there yet.
+const LOOK_AGAIN_MS: u64 = 5_000;
 /// How often Kafka is told what is applied: offsets for people's tools, sequence numbers for the publisher.
 const TELL_EVERY_MS: u64 = 1_000;
 
@@ -87,6 +89,7 @@ pub(crate) async fn start<H: Handler>(
             owned: owned.clone(),
             owned_now: owned.borrow().clone(),
             unread: true,
+            look_again_at: None,
             restart: Restart::default(),
             again: HashSet::new(),
             cursors: BTreeMap::new(),
@@ -135,6 +138,8 @@ struct Reader<H: Handler> {
     owned_now: Vec<i32>,
     /// What is owned has changed, and the cursors do not show it yet.
     unread: bool,
+    /// When to see whether the log of some stream has had a record by then: see `progress::open_unwritten`.
+    look_again_at: Option<Instant>,
     restart: Restart,
     /// Asked to start again, not done yet.
     again: HashSet<Stream>,
@@ -230,12 +235,15 @@ impl<H: Handler> Reader<H> {
             self.owned_now = self.owned.borrow_and_update().clone();
             self.unread = true;
         }
+        self.unread |= self.look_again_at.is_some_and(|at| at <= Instant::now());
         if self.again.is_empty() && !self.unread {
             return Ok(());
         }
         let mut db = self.pool.acquire().await?;
         self.bus.open(&mut db, self.group.name, &self.topics).await?;
         drop(db);
+        let all_known = progress::open_unwritten(&self.pool, &mut self.source, self.group.name, &self.topics).await?;
+        self.look_again_at = (!all_known).then(|| Instant::now() + Duration::from_millis(LOOK_AGAIN_MS));
         let opening = self.to_open();
         let told = self.source.told(self.group.name, &opening).await?;
         let mut db = self.pool.acquire().await?;
@@ -287,13 +295,18 @@ impl<H: Handler> Reader<H> {
             return true;
         }
         let Some(cursor) = self.cursors.get_mut(&record.stream) else { return true };
-        let behind_cut = cursor.0 == Position::default() && record.place.is_some_and(|place| place.seq > 1);
+        let behind_cut = cursor.0.seq == 0 && record.place.is_some_and(|place| place.seq > 1);
         if behind_cut && !self.gaps.contains_key(&record.stream) {
-            let (pool, group) = (&self.pool, self.group.name);
-            let adopted = async { progress::adopt(&mut *pool.acquire().await?, group, &record).await };
+            let (pool, group, before) = (&self.pool, self.group.name, cursor.0);
+            let adopted = async { progress::adopt(&mut *pool.acquire().await?, group, before, &record).await };
             match adopted.await {
-                Ok(Some(position)) => *cursor = Cursor(position),
-                Ok(None) => {}
+                Ok(Adopted::At(position)) => *cursor = Cursor(position),
+                Ok(Adopted::No) => {}
+                Ok(Adopted::NotYet) => {
+                    self.restart.ask_after(record.stream.clone(), SOURCE_RETRY_MS);
+                    self.again.insert(record.stream.clone());
+                    return true;
+                }
                 Err(error) => {
                     self.again.insert(record.stream.clone());
                     self.pause(&error).await;

@@ -59,6 +59,15 @@ impl Source {
         }
     }
 
+    /// Those of these streams, new to the group, whose log has never had a record, and whether that is known of all. Only topics tell.
+    pub(crate) async fn unwritten(&mut self, new: Vec<Stream>) -> Result<(Vec<Stream>, bool), Error> {
+        match self {
+            Self::Postgres(_) | Self::Shuffle(_) => Ok((Vec::new(), new.is_empty())),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topics) => topics.unwritten(new).await,
+        }
+    }
+
     /// Whether it passes on what the group has applied.
     pub(crate) fn wants_applied(&self) -> bool {
         match self {
@@ -199,7 +208,7 @@ impl Bus {
     }
 
     /// Settles where a group begins in the streams of these topics that it has never read, before it reads them. On Kafka the topics tell
-    /// what they keep: see [`progress::adopt`].
+    /// what they keep: see [`progress::open_unwritten`] and [`progress::adopt`].
     pub(crate) async fn open(&self, db: &mut PgConnection, group: &str, topics: &[String]) -> sqlx::Result<()> {
         #[cfg(feature = "kafka")]
         if let Kind::Kafka(_) = self.kind {

@@ -113,7 +113,7 @@ pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream])
 pub(crate) async fn unopened(db: &mut PgConnection, group: &str, topics: &[String]) -> sqlx::Result<Vec<Stream>> {
     let rows = sqlx::query(
         "select topic, partition from progress
-         where grp = $1 and topic = any($2) and not opened and seq = 0 and kafka_offset is null order by topic, partition",
+         where grp = $1 and topic = any($2) and not opened and seq = 0 order by topic, partition",
     )
     .bind(group)
     .bind(topics)
@@ -128,7 +128,7 @@ pub(crate) async fn open_at(db: &mut PgConnection, group: &str, at: &[(Stream, P
         "update progress p set seq = s.seq, last_id = s.last_id, opened = true
          from unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[]) as s(topic, partition, seq, last_id)
          where p.grp = $1 and p.topic = s.topic and p.partition = s.partition
-             and not p.opened and p.seq = 0 and p.kafka_offset is null
+             and not p.opened and p.seq = 0
          returning p.topic, p.partition",
     )
     .bind(group)
@@ -139,6 +139,23 @@ pub(crate) async fn open_at(db: &mut PgConnection, group: &str, at: &[(Stream, P
     .fetch_all(db)
     .await?;
     rows.iter().map(stream).collect()
+}
+
+/// The same for one stream, whose offset must be what it is here.
+pub(crate) async fn adopt(db: &mut PgConnection, group: &str, stream: &Stream, at: &Position) -> sqlx::Result<bool> {
+    let adopted = sqlx::query(
+        "update progress set seq = $4, last_id = $5, opened = true
+         where grp = $1 and topic = $2 and partition = $3 and not opened and seq = 0 and kafka_offset is not distinct from $6",
+    )
+    .bind(group)
+    .bind(&stream.topic)
+    .bind(stream.partition)
+    .bind(at.seq)
+    .bind(at.last_id)
+    .bind(at.kafka_offset)
+    .execute(db)
+    .await?;
+    Ok(adopted.rows_affected() > 0)
 }
 
 /// How far the group is in the streams that this instance reads.

@@ -3,7 +3,7 @@
 //! the client's queue fills to its bound and it fetches nothing more.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -91,6 +91,41 @@ impl Topics {
         // On a thread of its own also because the client panics at metadata that is no text.
         let told = blocking(move || committed::told(&**client, &group, &asked)).await?;
         Ok(told.into_iter().map(|told| (told.stream, told.seq)).collect())
+    }
+
+    /// Those of these streams whose log has never had a record, and whether all the others have had one: of a topic that is not there, or
+    /// cannot be looked at, it is not known.
+    pub(crate) async fn unwritten(&mut self, streams: Vec<Stream>) -> Result<(Vec<Stream>, bool), Error> {
+        let client = self.connected()?;
+        blocking(move || {
+            let wait = Duration::from_millis(WATERMARK_MS_MAX);
+            let mut partitions: HashMap<String, usize> = HashMap::new();
+            let (mut unwritten, mut all_known) = (Vec::new(), true);
+            for stream in streams {
+                let there = match partitions.get(&stream.topic) {
+                    Some(there) => *there,
+                    None => {
+                        let metadata = client.fetch_metadata(Some(&stream.topic), wait)?;
+                        // Where there is an error there is no list of partitions either.
+                        let there = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+                        partitions.insert(stream.topic.clone(), there);
+                        there
+                    }
+                };
+                if usize::try_from(stream.partition).is_ok_and(|partition| partition >= there) {
+                    all_known = false;
+                    continue;
+                }
+                match client.fetch_watermarks(&stream.topic, stream.partition, wait) {
+                    Ok((_, 0)) => unwritten.push(stream),
+                    Ok(_) => {}
+                    // One wait is enough: what can be read is read meanwhile.
+                    Err(_) => return Ok((unwritten, false)),
+                }
+            }
+            Ok((unwritten, all_known))
+        })
+        .await
     }
 
     pub(crate) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
