@@ -1,5 +1,7 @@
 //! The relay is cut off, overtaken, refused: what it says twice is heard once, and nothing overtakes.
 
+use std::collections::BTreeSet;
+
 use messaging::{Error, Subscription, Tasks, bus::kafka::Cluster};
 use rdkafka::{
     mocking::MockCluster,
@@ -7,8 +9,8 @@ use rdkafka::{
 };
 
 use crate::fixture::{
-    On, PARTITIONS, PUBLISHER, Pair, SOON, Stage, broker, key_in, keys_everywhere, load::Load, publisher::Publisher, run, store,
-    wait,
+    On, PARTITIONS, PUBLISHER, Pair, SOON, Stage, broker, foreign::flood, key_in, keys_everywhere, load::Load, log,
+    publisher::Publisher, run, store, wait,
 };
 
 /// The worst moment: the broker has acknowledged, and the cursor is not saved.
@@ -126,6 +128,38 @@ fn o09_a_lost_answer_is_asked_for_again() {
         publisher.stop().await;
         consumer.stop().await;
         pair.close().await;
+    });
+}
+
+/// Where the stream ends cannot be told in time. It is said on all the same, and its reader sees that it goes on.
+#[test]
+fn a_relay_starts_behind_any_number_of_foreign_records() {
+    /// More than are looked through.
+    const FOREIGN: usize = 10_100;
+    run(async {
+        let Stage { pair, publisher, consumer } = Stage::start(On::Kafka).await;
+        let keys = keys_everywhere(1);
+        pair.say_all(&publisher.runner, &keys, 1..=3).await;
+        pair.all_applied(&keys, 3).await;
+        pair.published().await;
+        consumer.stop().await;
+        publisher.stop().await;
+        flood(pair.notes, 0, FOREIGN).await;
+        let rows = store::said_on(&pair.publisher, pair.notes).await;
+        assert_eq!(broker::records(pair.notes).await, rows + i64::try_from(FOREIGN).unwrap());
+
+        let cluster = broker::cluster().await;
+        let bus = pair.bus_of(&cluster);
+        let publisher = pair.publisher(&bus).await;
+        pair.say_all(&publisher.runner, &keys, 4..=6).await;
+        pair.published().await;
+        assert_eq!(log::partitions(pair.notes, "LOG_UNCHECKED"), BTreeSet::from([0]), "it says so, of that partition alone");
+        assert_eq!((cluster.counted().restarts, cluster.counted().diverged), (0, 0));
+        let consumer = pair.consumer(&bus, "two").await;
+        for key in &keys {
+            pair.wait_seen(key, &(1..=6).collect::<Vec<_>>()).await;
+        }
+        Stage { pair, publisher, consumer }.stop().await;
     });
 }
 
