@@ -104,6 +104,7 @@ mod tests {
             oldest_unread_age_s,
             reported_ago_s: None,
             owner: None,
+            lost_seq: None,
             log: Log::Whole,
             state,
         }

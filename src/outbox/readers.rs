@@ -26,6 +26,8 @@ pub struct Reader {
     pub reported_ago_s: Option<f64>,
     /// The instance that reads for it.
     pub owner: Option<String>,
+    /// How far it had come, if its own database is an older copy.
+    pub lost_seq: Option<i64>,
     pub log: Log,
     pub state: State,
 }
@@ -58,10 +60,11 @@ impl State {
     }
 
     /// What stops a stream comes before who reads it.
-    fn of(log: &Log, owned: bool, reported_ago_s: Option<f64>, reported_all: bool) -> Self {
+    fn of(log: &Log, lost: bool, owned: bool, reported_ago_s: Option<f64>, reported_all: bool) -> Self {
         let silent = reported_ago_s.is_some_and(|ago| ago >= DEAD_AFTER_S);
         match (log, owned) {
             (Log::Gap { .. }, _) => Self::LogGap,
+            (Log::Whole, _) if lost => Self::LogDiverged,
             (Log::Diverged, _) => Self::LogDiverged,
             // Who has read everything has nothing to report.
             (Log::Whole, true) if silent && !reported_all => Self::Stale,
@@ -83,6 +86,10 @@ impl Reader {
     pub fn detail(&self) -> String {
         match (self.state, &self.log) {
             (_, Log::Gap { expected_seq, next_seq }) => format!("the records {expected_seq} to {} are missing", next_seq - 1),
+            (State::LogDiverged, Log::Whole) => {
+                let lost_seq = self.lost_seq.unwrap_or_default();
+                format!("its database is an older copy: it had come to {lost_seq}")
+            }
             (State::LogDiverged, _) => format!("the log is not the one that was read up to {}", self.seq),
             (State::Stale, _) => "its reports do not come".to_owned(),
             (State::Unowned, _) => "no instance reads it now".to_owned(),
@@ -99,8 +106,10 @@ type Place = (String, Stream);
 #[derive(Default)]
 struct Known {
     position: Option<Position>,
+    known_seq: i64,
     owner: Option<String>,
     reported_seq: i64,
+    furthest_seq: i64,
     reported_ago_s: Option<f64>,
 }
 
@@ -110,18 +119,22 @@ pub async fn gather(deployment: &Deployment) -> Result<Vec<Reader>> {
     let mut known: BTreeMap<Place, Known> = BTreeMap::new();
     for service in deployment.services() {
         let mut db = deployment.connect(service).await?;
-        let context = || format!("the database of {service}");
-        for standing in operate::standings(&mut db).await.with_context(context)? {
-            let known = known.entry((standing.group, standing.stream)).or_default();
-            known.position = Some(standing.position);
-            known.owner = standing.owner.map(|owner| owner.to_string());
-        }
-        for report in operate::reports(&mut db).await.with_context(context)? {
+        for report in operate::reports(&mut db).await.with_context(|| format!("the database of {service}"))? {
             let known = known.entry((report.group, report.stream)).or_default();
             known.reported_seq = report.seq;
+            known.furthest_seq = report.furthest_seq;
             known.reported_ago_s = Some(report.reported_ago_s);
         }
         databases.insert(service, db);
+    }
+    // Behind all reports: who reads on meanwhile is not taken for an older copy.
+    for (service, db) in &mut databases {
+        for standing in operate::standings(db).await.with_context(|| format!("the database of {service}"))? {
+            let known = known.entry((standing.group, standing.stream)).or_default();
+            known.position = Some(standing.position);
+            known.known_seq = standing.known_seq;
+            known.owner = standing.owner.map(|owner| owner.to_string());
+        }
     }
     let mut by_publisher: BTreeMap<&str, Vec<(Place, Known)>> = BTreeMap::new();
     for (reader, known) in known {
@@ -144,6 +157,8 @@ pub async fn gather(deployment: &Deployment) -> Result<Vec<Reader>> {
         for ((((group, stream), known), (_, position)), marks) in known.into_iter().zip(at).zip(marks) {
             // By its report alone it cannot be told what the group has read.
             let log = known.position.map_or(Log::Whole, |position| marks.judge(&position));
+            let is_older = known.position.is_some() && known.known_seq < known.furthest_seq;
+            let lost_seq = is_older.then_some(known.furthest_seq);
             readers.push(Reader {
                 group,
                 stream,
@@ -151,8 +166,9 @@ pub async fn gather(deployment: &Deployment) -> Result<Vec<Reader>> {
                 last_seq: marks.last_seq,
                 oldest_unread_age_s: marks.next_age_s,
                 reported_ago_s: known.reported_ago_s,
-                state: State::of(&log, known.owner.is_some(), known.reported_ago_s, known.reported_seq >= marks.last_seq),
+                state: State::of(&log, is_older, known.owner.is_some(), known.reported_ago_s, known.reported_seq >= marks.last_seq),
                 owner: known.owner,
+                lost_seq,
                 log,
             });
         }
@@ -210,16 +226,17 @@ mod tests {
         let gap = Log::Gap { expected_seq: 4, next_seq: 5 };
         let (young, old) = (Some(1.0), Some(3_600.0));
         let states = [
-            State::of(&Log::Whole, true, young, false),
-            State::of(&Log::Whole, true, None, false),
-            State::of(&Log::Whole, true, old, true),
-            State::of(&Log::Whole, true, old, false),
-            State::of(&Log::Whole, false, young, true),
-            State::of(&Log::Whole, false, old, true),
-            State::of(&gap, true, young, true),
-            State::of(&Log::Diverged, false, old, false),
+            State::of(&Log::Whole, false, true, young, false),
+            State::of(&Log::Whole, false, true, None, false),
+            State::of(&Log::Whole, false, true, old, true),
+            State::of(&Log::Whole, false, true, old, false),
+            State::of(&Log::Whole, false, false, young, true),
+            State::of(&Log::Whole, false, false, old, true),
+            State::of(&gap, false, true, young, true),
+            State::of(&Log::Diverged, false, false, old, false),
+            State::of(&Log::Whole, true, true, young, true),
         ];
         let names = states.map(State::name);
-        assert_eq!(names, ["READING", "READING", "READING", "STALE", "UNOWNED", "DEAD", "LOG_GAP", "LOG_DIVERGED"]);
+        assert_eq!(names, ["READING", "READING", "READING", "STALE", "UNOWNED", "DEAD", "LOG_GAP", "LOG_DIVERGED", "LOG_DIVERGED"]);
     }
 }

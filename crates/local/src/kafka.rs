@@ -39,15 +39,20 @@ impl Kafka {
     /// Starts the broker kept in `dir`/kafka, on the port it had last time when that is free. The first start on a machine
     /// fetches the jars.
     pub async fn start(dir: &Path) -> Result<Kafka, Error> {
-        Kafka::start_in(Home::prepare(dir, false)?).await
+        Kafka::start_in(Home::prepare(dir, false)?, None).await
     }
 
     /// Its directory is removed when it is stopped or we end.
     pub async fn start_throwaway(dir: &Path) -> Result<Kafka, Error> {
-        Kafka::start_in(Home::prepare(dir, true)?).await
+        Kafka::start_in(Home::prepare(dir, true)?, None).await
     }
 
-    async fn start_in(home: Home) -> Result<Kafka, Error> {
+    /// The same, with clients sent to another port: there something stands in front of it, which they cannot pass by.
+    pub async fn start_throwaway_behind(dir: &Path, advertised_port: u16) -> Result<Kafka, Error> {
+        Kafka::start_in(Home::prepare(dir, true)?, Some(advertised_port)).await
+    }
+
+    async fn start_in(home: Home, advertised_port: Option<u16>) -> Result<Kafka, Error> {
         process::wait_until_gone("Kafka", "java", &home.root, home.noted_pid(), GONE_WITHIN).await?;
         let java = kafka_jars::java()?;
         let jars = kafka_jars::directory().await?;
@@ -58,7 +63,8 @@ impl Kafka {
         let deadline = Instant::now() + START_WITHIN;
         let mut port = ports::remembered(&home.port_file())?;
         loop {
-            let properties = home.write("server.properties", &properties(port, ports::free()?, &home.data()))?;
+            let properties =
+                home.write("server.properties", &properties(port, advertised_port.unwrap_or(port), ports::free()?, &home.data()))?;
             let before = log::size(&home.log);
             let mut plan = home.java(&java, &jars).args(["-Xms256m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError", "kafka.Kafka"]);
             plan = plan.arg(properties);
@@ -151,7 +157,7 @@ impl Home {
         if made.exists() {
             fs::remove_dir_all(&made).map_err(Error::io("remove", &made))?;
         }
-        let properties = self.write("format.properties", &properties(1, 2, &made))?;
+        let properties = self.write("format.properties", &properties(1, 1, 2, &made))?;
         let id = cluster_id(rand::random());
         let plan =
             self.java(java, jars).args(["-Xmx128m", "kafka.tools.StorageTool", "format", "-t", id.as_str(), "-c"]).arg(&properties);
@@ -199,13 +205,13 @@ fn cluster_id(random: u128) -> String {
 }
 
 /// One node that keeps everything: retention is not what a private broker should decide, and nobody else answers for a topic.
-fn properties(port: u16, controller_port: u16, data: &Path) -> String {
+fn properties(port: u16, advertised_port: u16, controller_port: u16, data: &Path) -> String {
     format!(
         "process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{advertised_port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT

@@ -29,6 +29,7 @@ mod reader;
 mod record;
 mod retry;
 mod runner;
+mod shelf;
 mod span;
 mod tasks;
 mod unknown_types;

@@ -17,20 +17,20 @@ use crate::{
     item::{Item, Origin, Work},
     lease, log,
     meters::Meters,
-    operate::Notice,
-    parking, patience,
-    progress::{self, report, store},
+    operate::{Notice, older_copy},
+    patience,
+    progress::{self, Adopted, report, store},
+    shelf,
 };
 
 /// Pause between two looks at a stream with a hole.
 const GAP_POLL_MS: u64 = 50;
 /// Pause after a source failed.
 const SOURCE_RETRY_MS: u64 = 250;
+/// Pause between two looks for topics that are not there yet.
+const LOOK_AGAIN_MS: u64 = 5_000;
 /// How often Kafka is told what is applied: offsets for people's tools, sequence numbers for the publisher.
 const TELL_EVERY_MS: u64 = 1_000;
-/// How often redriven and early records are looked after.
-const SHELF_ROUND_MS: u64 = 500;
-const SHELF_ROWS_MAX: i64 = 256;
 
 /// Streams a reader is asked to start again from their stored positions, some not before a while.
 #[derive(Clone, Default)]
@@ -90,6 +90,7 @@ pub(crate) async fn start<H: Handler>(
             owned: owned.clone(),
             owned_now: owned.borrow().clone(),
             unread: true,
+            look_again_at: None,
             restart: Restart::default(),
             again: HashSet::new(),
             cursors: BTreeMap::new(),
@@ -110,7 +111,7 @@ pub(crate) async fn start<H: Handler>(
             }
         });
     }
-    let shelf = shelf_rounds(runner.clone(), handler.clone(), group.clone(), pool.clone(), owned, meters.clone());
+    let shelf = shelf::rounds(runner.clone(), handler.clone(), group.clone(), pool.clone(), owned, meters.clone());
     let stop = tasks.clone();
     tasks.spawn("parked records", async move {
         tokio::select! {
@@ -138,6 +139,8 @@ struct Reader<H: Handler> {
     owned_now: Vec<i32>,
     /// What is owned has changed, and the cursors do not show it yet.
     unread: bool,
+    /// When to see whether the log of some stream has had a record by then: see `progress::open_unwritten`.
+    look_again_at: Option<Instant>,
     restart: Restart,
     /// Asked to start again, not done yet.
     again: HashSet<Stream>,
@@ -210,14 +213,20 @@ impl<H: Handler> Reader<H> {
 
     /// Where this instance's streams stand in the database; the cursors are ahead of it.
     async fn applied(&self) -> sqlx::Result<Vec<(Stream, Position)>> {
-        let limit_ms = self.group.limits.database_ms_max;
-        let mut stored = patience::at(limit_ms, &self.pool, async |db| store::all(db, self.group.name).await).await?;
-        stored.retain(|(stream, _)| self.cursors.contains_key(stream));
+        let look = async |db: &mut PgConnection| {
+            let stored = store::all(&mut *db, self.group.name).await?;
+            store::flush(db).await?;
+            sqlx::Result::Ok(stored)
+        };
+        let mut stored = patience::at(self.group.limits.database_ms_max, &self.pool, look).await?;
+        // Of one that is stopped nothing: it may stand behind what was told before.
+        stored.retain(|(stream, _)| self.cursors.contains_key(stream) && !self.stopped.contains(stream));
         Ok(stored)
     }
 
     /// Takes over streams that are newly owned, and those that were asked to start again, at their stored positions; lets go of lost ones.
-    async fn reopen(&mut self) -> sqlx::Result<()> {
+    /// Those that stand behind what the group has told stay stopped.
+    async fn reopen(&mut self) -> Result<(), Error> {
         let limit_ms = self.group.limits.database_ms_max;
         for (stream, until) in self.restart.take() {
             self.paused.extend(until.map(|until| (stream.clone(), until)));
@@ -231,14 +240,22 @@ impl<H: Handler> Reader<H> {
             self.owned_now = self.owned.borrow_and_update().clone();
             self.unread = true;
         }
+        self.unread |= self.look_again_at.is_some_and(|at| at <= Instant::now());
         if self.again.is_empty() && !self.unread {
             return Ok(());
         }
+        let open = async |db: &mut PgConnection| self.bus.open(db, self.group.name, &self.topics).await;
+        patience::at(limit_ms, &self.pool, open).await?;
+        let all_known = progress::open_unwritten(limit_ms, &self.pool, &mut self.source, self.group.name, &self.topics).await?;
+        self.look_again_at = (!all_known).then(|| Instant::now() + Duration::from_millis(LOOK_AGAIN_MS));
+        let opening = self.to_open();
+        let told = self.source.told(self.group.name, &opening).await?;
         let look = async |db: &mut PgConnection| {
-            self.bus.open(&mut *db, self.group.name, &self.topics).await?;
-            store::all(db, self.group.name).await
+            let stored = store::all(&mut *db, self.group.name).await?;
+            let lost = older_copy(db, self.group.name, &told, &stored).await?;
+            sqlx::Result::Ok((stored, lost))
         };
-        let stored = patience::at(limit_ms, &self.pool, look).await?;
+        let (stored, lost) = patience::at(limit_ms, &self.pool, look).await?;
         self.unread = false;
         let again = std::mem::take(&mut self.again);
         self.cursors.retain(|stream, _| !again.contains(stream) && self.owned_now.contains(&stream.partition));
@@ -257,7 +274,20 @@ impl<H: Handler> Reader<H> {
         self.group.troubles().stopped_still(&self.topics, &self.stopped);
         self.group.keep_stopped(&self.topics, &self.owned_now);
         self.source.reopened(&opened);
+        for (stream, told) in lost {
+            self.stop(stream, "LOG_DIVERGED", &format!("the group had come to {told}: its database is an older copy"));
+        }
         Ok(())
+    }
+
+    /// Owned streams without a cursor, and those that are to start again.
+    fn to_open(&self) -> Vec<Stream> {
+        let owned = |topic: &String| {
+            let stream = |partition: &i32| Stream { topic: topic.clone(), partition: *partition };
+            self.owned_now.iter().map(stream).collect::<Vec<_>>()
+        };
+        let is_open = |stream: &Stream| self.cursors.contains_key(stream) && !self.again.contains(stream);
+        self.topics.iter().flat_map(owned).filter(|stream| !is_open(stream)).collect()
     }
 
     /// Judges what came and hands it on; false when the runner is gone.
@@ -274,13 +304,18 @@ impl<H: Handler> Reader<H> {
             return true;
         }
         let Some(cursor) = self.cursors.get_mut(&record.stream) else { return true };
-        let behind_cut = cursor.0 == Position::default() && record.place.is_some_and(|place| place.seq > 1);
+        let behind_cut = cursor.0.seq == 0 && record.place.is_some_and(|place| place.seq > 1);
         if behind_cut && !self.gaps.contains_key(&record.stream) {
-            let (pool, group) = (&self.pool, &self.group);
-            let adopt = async |db: &mut PgConnection| progress::adopt(db, group.name, &record).await;
+            let (pool, group, before) = (&self.pool, &self.group, cursor.0);
+            let adopt = async |db: &mut PgConnection| progress::adopt(db, group.name, before, &record).await;
             match patience::at(group.limits.database_ms_max, pool, adopt).await {
-                Ok(Some(position)) => *cursor = Cursor(position),
-                Ok(None) => {}
+                Ok(Adopted::At(position)) => *cursor = Cursor(position),
+                Ok(Adopted::No) => {}
+                Ok(Adopted::NotYet) => {
+                    self.restart.ask_after(record.stream.clone(), SOURCE_RETRY_MS);
+                    self.again.insert(record.stream.clone());
+                    return true;
+                }
                 Err(error) => {
                     self.again.insert(record.stream.clone());
                     self.pause(&error).await;
@@ -341,51 +376,6 @@ impl<H: Handler> Reader<H> {
                 detail,
                 "the stream is stopped: nothing of it is applied until a person has looked"
             );
-        }
-    }
-}
-
-/// Tries again what is held back, in order, and turns early records that waited too long into dead letters.
-async fn shelf_rounds<H: Handler>(
-    runner: Runner<H>,
-    handler: Arc<H>,
-    group: Arc<Group>,
-    pool: PgPool,
-    owned: watch::Receiver<Vec<i32>>,
-    meters: Arc<Meters>,
-) {
-    let early_wait_s = group.limits.early_wait_s;
-    // The last row that was looked at while a look is full: what waits for rows further behind must not keep them from being seen.
-    let mut after = 0;
-    loop {
-        if after == 0 {
-            tokio::time::sleep(Duration::from_millis(SHELF_ROUND_MS)).await;
-        }
-        let partitions = owned.borrow().clone();
-        let round = async |db: &mut PgConnection| {
-            let room = group.park_room();
-            let given_up = parking::give_up(&mut *db, &group, early_wait_s, room).await?;
-            group.given_up(given_up.len(), room);
-            meters.dead_letters(given_up.len() as u64);
-            for (event_id, key, reason) in given_up {
-                log::given_up(group.name, event_id, &key, &reason);
-            }
-            parking::store::to_try(db, group.name, &partitions, after, SHELF_ROWS_MAX).await
-        };
-        match patience::at(group.limits.database_ms_max, &pool, round).await {
-            Ok(rows) => {
-                let full = i64::try_from(rows.len()).is_ok_and(|len| len >= SHELF_ROWS_MAX);
-                after = rows.last().filter(|_| full).map_or(0, |row| row.id);
-                for row in rows {
-                    if !runner.deliver(Item::heard(handler.as_ref(), group.name, Origin::Held(Box::new(row)))).await {
-                        return;
-                    }
-                }
-            }
-            Err(error) => {
-                after = 0;
-                tracing::debug!(service = group.name, %error, "cannot look after parked records");
-            }
         }
     }
 }

@@ -154,7 +154,7 @@ async fn wait_stopped(pair: &Pair, what: &str) {
     wait(&format!("{what} of {}", pair.notes), || async { log::said(pair.notes, what, pair.group) > 0 }).await;
 }
 
-async fn rejoin(pair: &Pair, partition: i32) -> Rejoined {
+pub(crate) async fn rejoin(pair: &Pair, partition: i32) -> Rejoined {
     let stream = Stream { topic: pair.notes.to_owned(), partition };
     let (mut consumer, mut publisher) = (pair.consumer.acquire().await.unwrap(), pair.publisher.acquire().await.unwrap());
     #[cfg(feature = "kafka")]

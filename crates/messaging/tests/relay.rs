@@ -1,5 +1,14 @@
 //! The relay is cut off, overtaken, refused: what it says twice is heard once, and nothing overtakes.
 
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+};
+
+use local::{
+    Kafka, Proxy,
+    proxy::{Direction, Mark, Then},
+};
 use messaging::{Error, Subscription, Tasks, bus::kafka::Cluster};
 use rdkafka::{
     mocking::MockCluster,
@@ -7,8 +16,8 @@ use rdkafka::{
 };
 
 use crate::fixture::{
-    On, PARTITIONS, PUBLISHER, Pair, SOON, Stage, broker, key_in, keys_everywhere, load::Load, publisher::Publisher, run, store,
-    wait,
+    On, PARTITIONS, PUBLISHER, Pair, SOON, Stage, broker, foreign::flood, key_in, keys_everywhere, load::Load, log,
+    publisher::Publisher, run, store, wait,
 };
 
 /// The worst moment: the broker has acknowledged, and the cursor is not saved.
@@ -104,28 +113,80 @@ fn o08_a_producer_that_is_refused_is_made_anew() {
     });
 }
 
-/// Nobody knows whether the broker had it: the client asks again until it knows, with the numbers that tell a repeat.
+/// Of every request to produce, and of nothing else: `acks` is all, and the broker has 30 s.
+const PRODUCE: [u8; 6] = [0xff, 0xff, 0, 0, 0x75, 0x30];
+
+/// The broker has it, and its answer never comes. Nothing is marked; the client asks again, with the numbers that tell a repeat.
 #[test]
 fn o09_a_lost_answer_is_asked_for_again() {
     run(async {
-        let mock = MockCluster::new(1).unwrap();
-        let (pair, cluster) = mocked(&mock).await;
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let proxy = Proxy::start(nowhere).await.unwrap();
+        let dir = std::env::temp_dir().join(format!("settle-test-{:016x}", rand::random::<u64>()));
+        let kafka = Kafka::start_throwaway_behind(&dir, proxy.port()).await.unwrap();
+        proxy.forward_to(SocketAddr::from((Ipv4Addr::LOCALHOST, kafka.port())));
+        let brokers = format!("127.0.0.1:{}", proxy.port());
+        let cluster = Cluster::new(brokers.clone());
+        let pair = Pair::new(On::Kafka).await;
         let bus = pair.bus_of(&cluster);
         let publisher = pair.publisher(&bus).await;
         let consumer = pair.consumer(&bus, "one").await;
         let keys = keys_everywhere(2);
         pair.say_all(&publisher.runner, &keys, 1..=3).await;
         pair.all_applied(&keys, 3).await;
-        let restarts = cluster.counted().restarts;
-        let cut = [RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT; 5];
-        mock.request_errors(RDKafkaApiKey::Produce, &cut);
-        pair.say_all(&publisher.runner, &keys, 4..=9).await;
+        pair.published().await;
+        let (restarts, before) = (cluster.counted().restarts, store::seen(&pair.consumer).await);
+
+        proxy.after(Direction::ToServer, Mark::Pattern(PRODUCE.to_vec()), Then::Silence);
+        pair.say_all(&publisher.runner, &keys, 4..=4).await;
+        wait("some of it to be in the topic", || async { store::seen(&pair.consumer).await > before }).await;
+        wait("the broker's answer to be lost", || async { proxy.counts().swallowed_bytes > 0 }).await;
+        assert_eq!(proxy.counts().marks, 1, "the relay's connection is the silent one");
+        let rows = i64::try_from(keys.len()).unwrap();
+        assert_eq!(store::unpublished(&pair.publisher).await, rows, "nothing of it is marked");
+
+        assert!(proxy.cut() > 0);
+        pair.say_all(&publisher.runner, &keys, 5..=9).await;
         pair.all_applied(&keys, 9).await;
         pair.published().await;
+        assert_eq!(broker::records_at(&brokers, pair.notes).await, 9 * rows, "one copy of each");
         assert_eq!(cluster.counted().restarts, restarts, "the client mends that by itself");
         publisher.stop().await;
         consumer.stop().await;
         pair.close().await;
+        kafka.stop().await.unwrap();
+    });
+}
+
+/// Where the stream ends cannot be told in time. It is said on all the same, and its reader sees that it goes on.
+#[test]
+fn a_relay_starts_behind_any_number_of_foreign_records() {
+    /// More than are looked through.
+    const FOREIGN: usize = 10_100;
+    run(async {
+        let Stage { pair, publisher, consumer } = Stage::start(On::Kafka).await;
+        let keys = keys_everywhere(1);
+        pair.say_all(&publisher.runner, &keys, 1..=3).await;
+        pair.all_applied(&keys, 3).await;
+        pair.published().await;
+        consumer.stop().await;
+        publisher.stop().await;
+        flood(pair.notes, 0, FOREIGN).await;
+        let rows = store::said_on(&pair.publisher, pair.notes).await;
+        assert_eq!(broker::records(pair.notes).await, rows + i64::try_from(FOREIGN).unwrap());
+
+        let cluster = broker::cluster().await;
+        let bus = pair.bus_of(&cluster);
+        let publisher = pair.publisher(&bus).await;
+        pair.say_all(&publisher.runner, &keys, 4..=6).await;
+        pair.published().await;
+        assert_eq!(log::partitions(pair.notes, "LOG_UNCHECKED"), BTreeSet::from([0]), "it says so, of that partition alone");
+        assert_eq!((cluster.counted().restarts, cluster.counted().diverged), (0, 0));
+        let consumer = pair.consumer(&bus, "two").await;
+        for key in &keys {
+            pair.wait_seen(key, &(1..=6).collect::<Vec<_>>()).await;
+        }
+        Stage { pair, publisher, consumer }.stop().await;
     });
 }
 

@@ -46,6 +46,28 @@ impl Source {
         }
     }
 
+    /// How far the group has told to be in these streams, whoever told it. A stream of which it has told nothing is left out.
+    pub(crate) async fn told(&mut self, group: &str, streams: &[Stream]) -> Result<Vec<(Stream, i64)>, Error> {
+        if streams.is_empty() {
+            return Ok(Vec::new());
+        }
+        match self {
+            Self::Postgres(outboxes) => outboxes.told(group, streams).await,
+            Self::Shuffle(shuffled) => shuffled.told(group, streams).await,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topics) => topics.told(streams).await,
+        }
+    }
+
+    /// Those of these streams, new to the group, whose log has never had a record, and whether that is known of all. Only topics tell.
+    pub(crate) async fn unwritten(&mut self, new: Vec<Stream>) -> Result<(Vec<Stream>, bool), Error> {
+        match self {
+            Self::Postgres(_) | Self::Shuffle(_) => Ok((Vec::new(), new.is_empty())),
+            #[cfg(feature = "kafka")]
+            Self::Kafka(topics) => topics.unwritten(new).await,
+        }
+    }
+
     /// Whether it passes on what the group has applied.
     pub(crate) fn wants_applied(&self) -> bool {
         match self {
@@ -186,7 +208,7 @@ impl Bus {
     }
 
     /// Settles where a group begins in the streams of these topics that it has never read, before it reads them. On Kafka the topics tell
-    /// what they keep: see [`progress::adopt`].
+    /// what they keep: see [`progress::open_unwritten`] and [`progress::adopt`].
     pub(crate) async fn open(&self, db: &mut PgConnection, group: &str, topics: &[String]) -> sqlx::Result<()> {
         #[cfg(feature = "kafka")]
         if let Kind::Kafka(_) = self.kind {

@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     Error, Position, Record, Stream,
-    outbox::store::{self, CHANNEL},
+    outbox::{
+        readers,
+        store::{self, CHANNEL},
+    },
     patience,
 };
 
@@ -124,19 +127,28 @@ impl Outboxes {
     }
 
     async fn read(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Record>, Error> {
+        let bytes = i64::try_from(STREAM_BYTES_MAX).unwrap_or(i64::MAX);
+        self.ask(async |db| store::read(db, at, STREAM_ROWS_MAX, bytes).await).await
+    }
+
+    /// How far a group has told the publisher to be in these streams.
+    pub(super) async fn told(&mut self, group: &str, streams: &[Stream]) -> Result<Vec<(Stream, i64)>, Error> {
+        self.ask(async |db| readers::store::furthest(db, group, streams).await).await
+    }
+
+    /// Looks into the publisher's database, on the connection that is kept.
+    async fn ask<T>(&mut self, look: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>) -> Result<T, Error> {
         let mut db = match self.db.take() {
             Some(db) => db,
             None => self.pool.acquire().await?,
         };
-        let bytes = i64::try_from(STREAM_BYTES_MAX).unwrap_or(i64::MAX);
-        let read = async |db: &mut PgConnection| store::read(db, at, STREAM_ROWS_MAX, bytes).await;
-        let records = patience::on(self.database_ms_max, &mut db, read).await;
-        match records {
+        let seen = patience::on(self.database_ms_max, &mut db, look).await;
+        match seen {
             Ok(_) => self.db = Some(db),
             // What took this connection may have made the other deaf.
             Err(_) => self.listener = None,
         }
-        Ok(records?)
+        Ok(seen?)
     }
 
     /// Other positions are asked for next: what was seen tells nothing of them.

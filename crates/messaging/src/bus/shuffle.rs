@@ -29,6 +29,10 @@ impl Shuffled {
         self.inner.reopened();
     }
 
+    pub(super) async fn told(&mut self, group: &str, streams: &[Stream]) -> Result<Vec<(Stream, i64)>, Error> {
+        self.inner.told(group, streams).await
+    }
+
     pub(super) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
         let mut streams: HashMap<Stream, VecDeque<Arc<Record>>> = HashMap::new();
         let mut out = Vec::new();

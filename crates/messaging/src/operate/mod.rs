@@ -6,6 +6,7 @@
 pub mod events;
 mod marks;
 mod notice;
+mod older_copy;
 mod rejoin;
 mod store;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 pub use marks::{Log, Mark, Marks};
 pub(crate) use notice::Notice;
+pub(crate) use older_copy::older_copy;
 pub use rejoin::rejoin;
 #[cfg(feature = "kafka")]
 pub use rejoin::rejoin_on_kafka;
@@ -105,7 +107,9 @@ pub struct Report {
     pub stream: Stream,
     /// How far it was.
     pub seq: i64,
-    /// Seconds since then.
+    /// How far it has ever been, since a person sent it elsewhere.
+    pub furthest_seq: i64,
+    /// Seconds since it reported.
     pub reported_ago_s: f64,
 }
 
@@ -118,6 +122,8 @@ pub struct Standing {
     pub stream: Stream,
     /// How far it is.
     pub position: Position,
+    /// How far it knows to have come, before a person sent it back. Who has told more has lost it: its database is an older copy.
+    pub known_seq: i64,
     /// The instance that holds the lease, while it holds.
     pub owner: Option<Uuid>,
 }
@@ -129,7 +135,7 @@ pub struct Rejoined {
     pub stream: Stream,
     /// What its log was to the group.
     pub log: Log,
-    /// Where the group stood.
+    /// Where the group stood; where its database is an older copy, how far it had told to be.
     pub from_seq: i64,
     /// From where it goes on.
     pub to: Position,

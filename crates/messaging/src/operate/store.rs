@@ -49,7 +49,7 @@ pub(super) async fn extents(db: &mut PgConnection) -> sqlx::Result<Vec<Extent>> 
 
 pub(super) async fn reports(db: &mut PgConnection) -> sqlx::Result<Vec<Report>> {
     let rows = sqlx::query(
-        "select grp, topic, partition, seq, extract(epoch from clock_timestamp() - at)::float8 from readers
+        "select grp, topic, partition, seq, extract(epoch from clock_timestamp() - at)::float8, greatest(seq, furthest) from readers
          order by grp, topic, partition",
     )
     .fetch_all(db)
@@ -60,7 +60,7 @@ pub(super) async fn reports(db: &mut PgConnection) -> sqlx::Result<Vec<Report>> 
 /// Locked, so that what is forgotten is what was looked at.
 pub(super) async fn reports_of(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<Report>> {
     let rows = sqlx::query(
-        "select grp, topic, partition, seq, extract(epoch from clock_timestamp() - at)::float8 from readers
+        "select grp, topic, partition, seq, extract(epoch from clock_timestamp() - at)::float8, greatest(seq, furthest) from readers
          where grp = $1 order by grp, topic, partition for update",
     )
     .bind(group)
@@ -70,7 +70,13 @@ pub(super) async fn reports_of(db: &mut PgConnection, group: &str) -> sqlx::Resu
 }
 
 fn report(row: &PgRow) -> sqlx::Result<Report> {
-    Ok(Report { group: row.try_get(0)?, stream: stream(row, 1)?, seq: row.try_get(3)?, reported_ago_s: row.try_get(4)? })
+    Ok(Report {
+        group: row.try_get(0)?,
+        stream: stream(row, 1)?,
+        seq: row.try_get(3)?,
+        furthest_seq: row.try_get(5)?,
+        reported_ago_s: row.try_get(4)?,
+    })
 }
 
 pub(super) async fn forget(db: &mut PgConnection, group: &str) -> sqlx::Result<()> {
@@ -84,11 +90,21 @@ pub(super) async fn stop_retention(db: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// How far a group has ever told a publisher to be, since a person sent it elsewhere.
+pub(super) async fn furthest(db: &mut PgConnection, group: &str, stream: &Stream) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar("select greatest(seq, furthest) from readers where grp = $1 and topic = $2 and partition = $3")
+        .bind(group)
+        .bind(&stream.topic)
+        .bind(stream.partition)
+        .fetch_optional(db)
+        .await
+}
+
 /// Says for a group that it has read only so far.
 pub(super) async fn hold_back(db: &mut PgConnection, group: &str, stream: &Stream, seq: i64) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into readers (grp, topic, partition, seq, at) values ($1, $2, $3, $4, clock_timestamp())
-         on conflict (grp, topic, partition) do update set seq = excluded.seq",
+        "insert into readers (grp, topic, partition, seq, furthest, at) values ($1, $2, $3, $4, $4, clock_timestamp())
+         on conflict (grp, topic, partition) do update set seq = excluded.seq, furthest = excluded.furthest",
     )
     .bind(group)
     .bind(&stream.topic)
@@ -101,14 +117,25 @@ pub(super) async fn hold_back(db: &mut PgConnection, group: &str, stream: &Strea
 
 pub(super) async fn standings(db: &mut PgConnection) -> sqlx::Result<Vec<Standing>> {
     let rows = sqlx::query(
-        "select grp, topic, partition, seq, last_id, kafka_offset, case when lease_until > clock_timestamp() then owner end
-         from progress order by grp, topic, partition",
+        "select p.grp, p.topic, p.partition, p.seq, p.last_id, p.kafka_offset, case when p.lease_until > clock_timestamp() then p.owner end,
+             greatest(p.seq, r.from_seq)
+         from progress p
+         left join (
+             select grp, topic, partition, max(from_seq) as from_seq from stream_operations where operation = 'rejoin' group by 1, 2, 3
+         ) r using (grp, topic, partition)
+         order by p.grp, p.topic, p.partition",
     )
     .fetch_all(db)
     .await?;
     rows.iter()
         .map(|row| {
-            Ok(Standing { group: row.try_get(0)?, stream: stream(row, 1)?, position: position_of(row, 3)?, owner: row.try_get(6)? })
+            Ok(Standing {
+                group: row.try_get(0)?,
+                stream: stream(row, 1)?,
+                position: position_of(row, 3)?,
+                known_seq: row.try_get(7)?,
+                owner: row.try_get(6)?,
+            })
         })
         .collect()
 }
@@ -268,6 +295,18 @@ pub(super) async fn operations(db: &mut PgConnection, limit: i64) -> sqlx::Resul
 pub(super) async fn rejoins(db: &mut PgConnection, group: &str) -> sqlx::Result<HashMap<Stream, i64>> {
     let rows = sqlx::query(
         "select topic, partition, max(id) from stream_operations where grp = $1 and operation = 'rejoin' group by topic, partition",
+    )
+    .bind(group)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((stream(row, 0)?, row.try_get(2)?))).collect()
+}
+
+/// The farthest place in each stream that a person has sent a group away from.
+pub(super) async fn left_at(db: &mut PgConnection, group: &str) -> sqlx::Result<HashMap<Stream, i64>> {
+    let rows = sqlx::query(
+        "select topic, partition, max(from_seq) from stream_operations
+         where grp = $1 and operation = 'rejoin' group by topic, partition",
     )
     .bind(group)
     .fetch_all(db)

@@ -5,7 +5,7 @@ pub(crate) mod store;
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::{Place, Position, Record, Stream, outbox::readers};
+use crate::{Error, Place, Position, Record, Stream, bus::Source, outbox::readers, patience};
 
 /// Where a group stands, for people and tests: every stream it has ever read.
 pub async fn of_group(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<(Stream, Position)>> {
@@ -27,20 +27,47 @@ pub(crate) async fn open(db: &mut PgConnection, publisher: &PgPool, group: &str,
     Ok(())
 }
 
-/// The same where the log tells by itself what it keeps: the first record that a group reads of a stream. None if the group has begun to
-/// read it before.
-pub(crate) async fn adopt(db: &mut PgConnection, group: &str, first: &Record) -> sqlx::Result<Option<Position>> {
-    let Some(Place { seq, prev }) = first.place else { return Ok(None) };
-    // What names no predecessor is nothing to begin at.
-    if seq > 1 && prev.is_none() {
-        return Ok(None);
+/// The same where the log tells by itself what it keeps: where it has never had a record a group begins with the first, so that it misses
+/// it if it is lost. False if it is too early to tell of some.
+pub(crate) async fn open_unwritten(
+    limit_ms: u64,
+    pool: &PgPool,
+    source: &mut Source,
+    group: &str,
+    topics: &[String],
+) -> Result<bool, Error> {
+    let new = patience::at(limit_ms, pool, async |db| store::unopened(db, group, topics).await).await?;
+    if new.is_empty() {
+        return Ok(true);
     }
-    let position = Position { seq: seq - 1, last_id: prev, kafka_offset: None };
-    let opened = store::open_at(db, group, &[(first.stream.clone(), position)]).await?;
-    if opened.is_empty() {
-        return Ok(None);
+    let (unwritten, all_known) = source.unwritten(new).await?;
+    let at: Vec<(Stream, Position)> = unwritten.into_iter().map(|stream| (stream, Position::default())).collect();
+    patience::at(limit_ms, pool, async |db| store::open_at(db, group, &at).await).await?;
+    Ok(all_known)
+}
+
+/// Whether a group begins at the first record that it reads of a stream.
+pub(crate) enum Adopted {
+    /// It begins there: from before it.
+    At(Position),
+    /// It has begun before.
+    No,
+    /// What it has read of other producers before is not applied yet.
+    NotYet,
+}
+
+/// Where the log has lost its beginning before a group came: it begins at the first record of ours. `before` is where its reader stands.
+pub(crate) async fn adopt(db: &mut PgConnection, group: &str, before: Position, first: &Record) -> sqlx::Result<Adopted> {
+    let Some(Place { seq, prev: Some(prev) }) = first.place else {
+        // What names no predecessor is nothing to begin at.
+        return Ok(Adopted::No);
+    };
+    let position = Position { seq: seq - 1, last_id: Some(prev), ..before };
+    if store::adopt(db, group, &first.stream, &position).await? {
+        let Stream { topic, partition } = &first.stream;
+        tracing::info!(group, topic, partition, afterSeq = position.seq, "a new group begins at the oldest record that is kept");
+        return Ok(Adopted::At(position));
     }
-    let Stream { topic, partition } = &first.stream;
-    tracing::info!(group, topic, partition, afterSeq = position.seq, "a new group begins at the oldest record that is kept");
-    Ok(Some(position))
+    let new = store::unopened(db, group, std::slice::from_ref(&first.stream.topic)).await?;
+    Ok(if new.contains(&first.stream) { Adopted::NotYet } else { Adopted::No })
 }

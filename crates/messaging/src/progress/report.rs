@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::store;
 use crate::{Bus, Stream, Tasks, bus::Publisher, group::Group, outbox::readers, patience};
@@ -58,8 +58,15 @@ impl Report {
     async fn round(&mut self) -> sqlx::Result<()> {
         let Group { name, instance, limits, .. } = *self.group;
         let limit_ms = limits.database_ms_max;
-        let mut new = patience::at(limit_ms, &self.pool, async |db| store::read_by(db, name, instance).await).await?;
-        new.retain(|(stream, seq)| self.told.get(stream) != Some(seq));
+        let look = async |db: &mut PgConnection| {
+            let mut new = store::read_by(&mut *db, name, instance).await?;
+            new.retain(|(stream, seq)| self.told.get(stream) != Some(seq));
+            if !new.is_empty() {
+                store::flush(db).await?;
+            }
+            sqlx::Result::Ok(new)
+        };
+        let new = patience::at(limit_ms, &self.pool, look).await?;
         // All at once: one publisher that is away holds up no other's news.
         let told = join_all(self.bus.told_by_readers().iter().map(|publisher| tell(limit_ms, publisher, name, &new))).await;
         self.told.extend(told.into_iter().flatten());

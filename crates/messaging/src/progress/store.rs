@@ -114,7 +114,7 @@ pub(crate) async fn open(db: &mut PgConnection, group: &str, streams: &[Stream])
 pub(crate) async fn unopened(db: &mut PgConnection, group: &str, topics: &[String]) -> sqlx::Result<Vec<Stream>> {
     let rows = sqlx::query(
         "select topic, partition from progress
-         where grp = $1 and topic = any($2) and not opened and seq = 0 and kafka_offset is null order by topic, partition",
+         where grp = $1 and topic = any($2) and not opened and seq = 0 order by topic, partition",
     )
     .bind(group)
     .bind(topics)
@@ -129,7 +129,7 @@ pub(crate) async fn open_at(db: &mut PgConnection, group: &str, at: &[(Stream, P
         "update progress p set seq = s.seq, last_id = s.last_id, opened = true
          from unnest($2::text[], $3::int[], $4::bigint[], $5::uuid[]) as s(topic, partition, seq, last_id)
          where p.grp = $1 and p.topic = s.topic and p.partition = s.partition
-             and not p.opened and p.seq = 0 and p.kafka_offset is null
+             and not p.opened and p.seq = 0
          returning p.topic, p.partition",
     )
     .bind(group)
@@ -140,6 +140,23 @@ pub(crate) async fn open_at(db: &mut PgConnection, group: &str, at: &[(Stream, P
     .fetch_all(db)
     .await?;
     rows.iter().map(stream).collect()
+}
+
+/// The same for one stream, whose offset must be what it is here.
+pub(crate) async fn adopt(db: &mut PgConnection, group: &str, stream: &Stream, at: &Position) -> sqlx::Result<bool> {
+    let adopted = sqlx::query(
+        "update progress set seq = $4, last_id = $5, opened = true
+         where grp = $1 and topic = $2 and partition = $3 and not opened and seq = 0 and kafka_offset is not distinct from $6",
+    )
+    .bind(group)
+    .bind(&stream.topic)
+    .bind(stream.partition)
+    .bind(at.seq)
+    .bind(at.last_id)
+    .bind(at.kafka_offset)
+    .execute(db)
+    .await?;
+    Ok(adopted.rows_affected() > 0)
 }
 
 /// How far the group is in the streams that this instance reads.
@@ -153,6 +170,18 @@ pub(crate) async fn read_by(db: &mut PgConnection, group: &str, instance: Uuid) 
     .fetch_all(db)
     .await?;
     rows.iter().map(|row| Ok((stream(row)?, row.try_get(2)?))).collect()
+}
+
+/// Where a database answers before a commit is on disk: waits for all that this connection has seen to be there. What others are told must
+/// not be lost with a crash, or it would look like an older copy. Elsewhere it writes nothing.
+pub(crate) async fn flush(db: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query(
+        "select set_config('synchronous_commit', 'local', true), pg_logical_emit_message(true, 'settle', '')
+         where current_setting('synchronous_commit') = 'off'",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
 }
 
 pub(crate) async fn all(db: &mut PgConnection, group: &str) -> sqlx::Result<Vec<(Stream, Position)>> {

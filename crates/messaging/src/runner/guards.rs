@@ -108,7 +108,8 @@ impl<H: Handler> Worker<H> {
     }
 }
 
-/// How far this process has brought each stream. The stored position can only be behind it if the database is an older copy.
+/// How far this process has brought each stream. The stored position can only be behind it if the database is an older copy; what the group
+/// has told others stops it then (see `operate::older_copy`), but for what it has not told yet.
 #[derive(Default)]
 pub(super) struct Committed(HashMap<Stream, i64>);
 
@@ -133,7 +134,7 @@ impl Committed {
                     service = group,
                     topic,
                     partition,
-                    "the stored position is behind what this process committed: an older copy, or a person sent the group back; what it lacks is applied again"
+                    "the stored position is behind what this process committed: an older copy, or a person sent the group back"
                 );
             }
         }

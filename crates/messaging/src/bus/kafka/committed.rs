@@ -71,11 +71,16 @@ impl Cluster {
 fn ask(observer: &Observer, group: &str, streams: &[Stream]) -> KafkaResult<Vec<Committed>> {
     // Its events would pile up.
     while observer.poll(Duration::ZERO).is_some() {}
+    told(&***observer, group, streams)
+}
+
+/// What a client's group has committed of these streams.
+pub(super) fn told(client: &impl Consumer<Context>, group: &str, streams: &[Stream]) -> KafkaResult<Vec<Committed>> {
     let mut list = TopicPartitionList::with_capacity(streams.len());
     for stream in streams {
         list.add_partition(&stream.topic, stream.partition);
     }
-    let list = observer.committed_offsets(list, Duration::from_millis(ASK_MS_MAX))?;
+    let list = client.committed_offsets(list, Duration::from_millis(ASK_MS_MAX))?;
     let places = list.elements();
     let committed = places.iter().filter_map(|place| {
         let Offset::Offset(kafka_offset) = place.offset() else { return None };

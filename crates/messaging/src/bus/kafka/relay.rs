@@ -1,7 +1,7 @@
 //! The relay: copies the outbox of a service to its topics, a run at a time, each stream in its order.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -238,16 +238,17 @@ impl Relay {
         for (stream, _) in due.iter().filter(|(stream, _)| !is_shared(&stream.topic) && !fresh.contains(&stream.topic)) {
             wanted.entry(stream.topic.clone()).or_default().push(stream.partition);
         }
-        let tails: HashMap<Stream, Tail> = match wanted.is_empty() {
-            true => HashMap::new(),
+        let tail::Ends { tails, unknown } = match wanted.is_empty() {
+            true => tail::Ends::default(),
             false => tail::read(self.cluster.clone(), wanted).await?,
         };
         let ends: Vec<(Stream, Option<Tail>)> =
             due.iter().map(|(stream, _)| (stream.clone(), tails.get(stream).copied())).collect();
         let kept = patience::on(self.database_ms_max, db, async |db| store::kept(db, &ends).await).await?;
         for (((stream, cursor), (_, tail)), kept) in due.iter().zip(&ends).zip(&kept) {
-            let found = match is_shared(&stream.topic) {
-                true => Found::Whole,
+            let found = match unknown.contains(stream) {
+                true => Found::Unknown,
+                false if is_shared(&stream.topic) => Found::Whole,
                 false => tail::judge(*tail, kept, *cursor),
             };
             self.report(stream, *cursor, &found);
@@ -268,6 +269,14 @@ impl Relay {
                 log_seq,
                 cursor,
                 "the topic ends before what was published: readers that miss the rest will stop; `settle events republish` says it again"
+            ),
+            Found::Unknown => tracing::warn!(
+                r#type = "LOG_UNCHECKED",
+                service,
+                topic,
+                partition,
+                cursor,
+                "records of other producers hide the last one of this stream: whether the topic goes on where the outbox does is left to its readers"
             ),
             Found::Diverged(detail) => {
                 self.cluster.counts.diverged.add(1);

@@ -2,7 +2,7 @@
 //! a wiped topic are noticed here.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,8 +22,12 @@ use super::{
 use crate::{Error, Stream};
 
 /// How far back from the end the last record of a stream is looked for: foreign records may lie behind it.
-const LOOK_BACK: [Offset; 3] = [Offset::OffsetTail(64), Offset::OffsetTail(10_000), Offset::Beginning];
-const READ_MS_MAX: u64 = 10_000;
+const LOOK_BACK: [i64; 2] = [64, LOOK_BACK_MAX];
+const LOOK_BACK_MAX: i64 = 10_000;
+/// How long the broker may say nothing at all.
+const SILENCE_MS_MAX: u64 = 10_000;
+/// For all partitions of a topic together.
+const TOPIC_MS_MAX: u64 = 30_000;
 const POLL_MS: u64 = 100;
 
 /// The last record of a topic partition that has a place in its stream.
@@ -52,6 +56,8 @@ pub(super) enum Found {
     Short { log_seq: i64 },
     /// The log is another stream's, or this database is an older copy.
     Diverged(&'static str),
+    /// How the log ends was not found.
+    Unknown,
 }
 
 /// `cursor` is the last sequence number that was sent. Pure.
@@ -72,60 +78,86 @@ pub(super) fn judge(tail: Option<Tail>, kept: &Kept, cursor: i64) -> Found {
     if log_seq < cursor && wanted { Found::Short { log_seq } } else { Found::Whole }
 }
 
-/// The last record of each of these partitions that has one.
-pub(super) async fn read(cluster: Arc<Cluster>, partitions: BTreeMap<String, Vec<i32>>) -> Result<HashMap<Stream, Tail>, Error> {
+/// The ends of logs.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// The last record of each partition that has one.
+    pub(super) tails: HashMap<Stream, Tail>,
+    /// Partitions of which it was not found: there are too many foreign records behind it.
+    pub(super) unknown: HashSet<Stream>,
+}
+
+/// The ends of these partitions.
+pub(super) async fn read(cluster: Arc<Cluster>, partitions: BTreeMap<String, Vec<i32>>) -> Result<Ends, Error> {
     blocking(move || {
         let consumer: BaseConsumer<Context> = cluster.tail_reader().create_with_context(Context)?;
-        let deadline = Instant::now() + Duration::from_millis(READ_MS_MAX);
-        let mut tails = HashMap::new();
+        let mut ends = Ends::default();
         for (topic, partitions) in partitions {
-            for (partition, tail) in read_topic(&consumer, &topic, &partitions, deadline)? {
-                tails.insert(Stream { topic: topic.clone(), partition }, tail);
-            }
+            read_topic(&consumer, &topic, &partitions, &mut ends)?;
         }
-        Ok(tails)
+        Ok(ends)
     })
     .await
 }
 
 /// A topic at a time: the end of a partition is told without its topic.
-fn read_topic(
-    consumer: &BaseConsumer<Context>,
-    topic: &str,
-    partitions: &[i32],
-    deadline: Instant,
-) -> KafkaResult<HashMap<i32, Tail>> {
-    let mut tails = HashMap::new();
-    for from in LOOK_BACK {
-        let mut open: BTreeSet<i32> = partitions.iter().copied().filter(|partition| !tails.contains_key(partition)).collect();
+fn read_topic(consumer: &BaseConsumer<Context>, topic: &str, partitions: &[i32], ends: &mut Ends) -> KafkaResult<()> {
+    let stream = |partition: i32| Stream { topic: topic.to_owned(), partition };
+    let deadline = Instant::now() + Duration::from_millis(TOPIC_MS_MAX);
+    for rows in LOOK_BACK {
+        // With how many records of each were read.
+        let mut open: BTreeMap<i32, i64> = partitions
+            .iter()
+            .filter(|partition| !ends.tails.contains_key(&stream(**partition)))
+            .map(|partition| (*partition, 0))
+            .collect();
         if open.is_empty() {
-            break;
+            return Ok(());
         }
         let mut list = TopicPartitionList::with_capacity(open.len());
-        for partition in &open {
-            list.add_partition_offset(topic, *partition, from)?;
+        for partition in open.keys() {
+            list.add_partition_offset(topic, *partition, Offset::OffsetTail(rows))?;
         }
         consumer.assign(&list)?;
-        while !open.is_empty() {
-            if Instant::now() >= deadline {
+        let mut heard_at = Instant::now();
+        while !open.is_empty() && Instant::now() < deadline {
+            if heard_at.elapsed() >= Duration::from_millis(SILENCE_MS_MAX) {
                 return Err(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
             }
             match consumer.poll(Duration::from_millis(POLL_MS)) {
                 Some(Ok(message)) => {
+                    heard_at = Instant::now();
+                    let partition = message.partition();
                     if let Some((seq, id)) = headers::place(&message) {
-                        tails.insert(message.partition(), Tail { seq, id });
+                        ends.tails.insert(stream(partition), Tail { seq, id });
                     }
+                    if let Some(read) = open.get_mut(&partition) {
+                        *read += 1;
+                    }
+                    // Where others write faster than this reads there would be no end.
+                    open.retain(|_, read| *read < 2 * rows);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    heard_at = Instant::now();
                     open.remove(&partition);
                 }
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(KafkaError::MessageConsumptionFatal(code)),
-                // It passes, or the deadline does.
+                // It passes, or the broker is given up.
                 Some(Err(_)) | None => {}
             }
         }
+        for partition in open.into_keys() {
+            ends.tails.remove(&stream(partition));
+            ends.unknown.insert(stream(partition));
+        }
     }
-    Ok(tails)
+    for stream in partitions.iter().map(|partition| stream(*partition)).filter(|stream| !ends.tails.contains_key(stream)) {
+        let (low, high) = consumer.fetch_watermarks(topic, stream.partition, Duration::from_millis(SILENCE_MS_MAX))?;
+        if high - low > LOOK_BACK_MAX {
+            ends.unknown.insert(stream);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

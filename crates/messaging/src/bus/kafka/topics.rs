@@ -3,7 +3,7 @@
 //! the client's queue fills to its bound and it fetches nothing more.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use rdkafka::{
 use super::{
     Cluster, broker,
     client::{Aside, Context, blocking},
-    headers,
+    committed, headers,
 };
 use crate::{Error, Position, Record, Stream, bus::Fetched};
 
@@ -84,6 +84,50 @@ impl Topics {
         self.applied = applied;
     }
 
+    /// How far the group has told Kafka to be in these streams. Not known is an error: who reads on without it could do again what it has
+    /// done, and nobody would notice.
+    pub(crate) async fn told(&mut self, streams: &[Stream]) -> Result<Vec<(Stream, i64)>, Error> {
+        let (client, group, asked) = (self.connected()?, self.group.clone(), streams.to_vec());
+        // On a thread of its own also because the client panics at metadata that is no text.
+        let told = blocking(move || committed::told(&**client, &group, &asked)).await?;
+        Ok(told.into_iter().map(|told| (told.stream, told.seq)).collect())
+    }
+
+    /// Those of these streams whose log has never had a record, and whether all the others have had one: of a topic that is not there, or
+    /// cannot be looked at, it is not known.
+    pub(crate) async fn unwritten(&mut self, streams: Vec<Stream>) -> Result<(Vec<Stream>, bool), Error> {
+        let client = self.connected()?;
+        blocking(move || {
+            let wait = Duration::from_millis(WATERMARK_MS_MAX);
+            let mut partitions: HashMap<String, usize> = HashMap::new();
+            let (mut unwritten, mut all_known) = (Vec::new(), true);
+            for stream in streams {
+                let there = match partitions.get(&stream.topic) {
+                    Some(there) => *there,
+                    None => {
+                        let metadata = client.fetch_metadata(Some(&stream.topic), wait)?;
+                        // Where there is an error there is no list of partitions either.
+                        let there = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+                        partitions.insert(stream.topic.clone(), there);
+                        there
+                    }
+                };
+                if usize::try_from(stream.partition).is_ok_and(|partition| partition >= there) {
+                    all_known = false;
+                    continue;
+                }
+                match client.fetch_watermarks(&stream.topic, stream.partition, wait) {
+                    Ok((_, 0)) => unwritten.push(stream),
+                    Ok(_) => {}
+                    // One wait is enough: what can be read is read meanwhile.
+                    Err(_) => return Ok((unwritten, false)),
+                }
+            }
+            Ok((unwritten, all_known))
+        })
+        .await
+    }
+
     pub(crate) async fn fetch(&mut self, at: &[(Stream, Position)]) -> Result<Vec<Fetched>, Error> {
         let client = self.client(at).await?;
         self.commit(&client);
@@ -109,21 +153,22 @@ impl Topics {
         }
     }
 
+    fn connected(&mut self) -> Result<Client, Error> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let client: StreamConsumer<Context> = self.cluster.consumer(&self.group).create_with_context(Context).map_err(broker)?;
+        self.renew_at = None;
+        self.stale = true;
+        Ok(self.client.insert(Arc::new(Aside::new(client))).clone())
+    }
+
     /// The client, reading exactly these streams: new ones from their stored offsets, the others on from where they are.
     async fn client(&mut self, at: &[(Stream, Position)]) -> Result<Client, Error> {
         if self.renew_at.is_some_and(|at| at <= Instant::now()) {
             self.client = None;
         }
-        let client = match &self.client {
-            Some(client) => client.clone(),
-            None => {
-                let client: StreamConsumer<Context> =
-                    self.cluster.consumer(&self.group).create_with_context(Context).map_err(broker)?;
-                self.renew_at = None;
-                self.stale = true;
-                self.client.insert(Arc::new(Aside::new(client))).clone()
-            }
-        };
+        let client = self.connected()?;
         if at.len() != self.reading.len() || at.iter().any(|(stream, _)| !self.reading.contains_key(stream)) {
             let mut reading = BTreeMap::new();
             for (stream, position) in at {

@@ -54,14 +54,32 @@ pub(crate) async fn unread(db: &mut PgConnection) -> sqlx::Result<Vec<Unread>> {
         .collect()
 }
 
-/// Says how far a group has come.
+/// How far a group has ever told that it had come in these streams, since a person sent it elsewhere. Streams of which it has told nothing
+/// are left out.
+pub(crate) async fn furthest(db: &mut PgConnection, group: &str, streams: &[Stream]) -> sqlx::Result<Vec<(Stream, i64)>> {
+    let (topics, partitions) = columns(streams);
+    let rows = sqlx::query(
+        "select topic, partition, greatest(seq, furthest) from readers
+         where grp = $1 and (topic, partition) in (select * from unnest($2::text[], $3::int[]))",
+    )
+    .bind(group)
+    .bind(topics)
+    .bind(partitions)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((Stream { topic: row.try_get(0)?, partition: row.try_get(1)? }, row.try_get(2)?))).collect()
+}
+
+/// Says how far a group has come. Who says less than before is an older copy, or was sent back by a person, or is late by a moment: what was
+/// said is kept beside it.
 pub(crate) async fn report(db: &mut PgConnection, group: &str, seqs: &[(Stream, i64)]) -> sqlx::Result<()> {
     sqlx::query(
-        "insert into readers (grp, topic, partition, seq, at)
-         select $1, s.topic, s.partition, s.seq, clock_timestamp()
+        "insert into readers (grp, topic, partition, seq, furthest, at)
+         select $1, s.topic, s.partition, s.seq, s.seq, clock_timestamp()
          from unnest($2::text[], $3::int[], $4::bigint[]) as s(topic, partition, seq)
          order by s.topic, s.partition
-         on conflict (grp, topic, partition) do update set seq = excluded.seq, at = excluded.at",
+         on conflict (grp, topic, partition) do update
+         set seq = excluded.seq, furthest = greatest(readers.furthest, excluded.furthest), at = excluded.at",
     )
     .bind(group)
     .bind(seqs.iter().map(|(stream, _)| stream.topic.as_str()).collect::<Vec<_>>())
