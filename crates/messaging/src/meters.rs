@@ -28,6 +28,8 @@ pub struct Totals {
     pub fenced: u64,
     /// Records that became dead letters.
     pub dead_letters: u64,
+    /// Records of a type that nobody here knows, which were passed over.
+    pub unknown_types: u64,
 }
 
 /// The totals of every group that was started in this process, by name.
@@ -43,6 +45,7 @@ struct Counts {
     retries: AtomicU64,
     fenced: AtomicU64,
     dead_letters: AtomicU64,
+    unknown_types: AtomicU64,
 }
 
 impl Counts {
@@ -53,6 +56,7 @@ impl Counts {
             retries: self.retries.load(Ordering::Relaxed),
             fenced: self.fenced.load(Ordering::Relaxed),
             dead_letters: self.dead_letters.load(Ordering::Relaxed),
+            unknown_types: self.unknown_types.load(Ordering::Relaxed),
         }
     }
 }
@@ -71,6 +75,7 @@ pub(crate) struct Meters {
     skipped: Counter<u64>,
     parked: Counter<u64>,
     dead_letters: Counter<u64>,
+    unknown_types: Counter<u64>,
     retries: Counter<u64>,
     fenced: Counter<u64>,
     park_limits: Counter<u64>,
@@ -88,6 +93,7 @@ impl Meters {
             skipped: meter.u64_counter("settle_inputs_skipped").build(),
             parked: meter.u64_counter("settle_records_parked").build(),
             dead_letters: meter.u64_counter("settle_dead_letters").build(),
+            unknown_types: meter.u64_counter("settle_unknown_types").build(),
             retries: meter.u64_counter("settle_batch_retries").build(),
             fenced: meter.u64_counter("settle_batches_fenced").build(),
             park_limits: meter.u64_counter("settle_park_limit_stops").build(),
@@ -124,6 +130,11 @@ impl Meters {
         }
     }
 
+    pub(crate) fn unknown_type(&self) {
+        self.counts.unknown_types.fetch_add(1, Ordering::Relaxed);
+        self.unknown_types.add(1, &self.group);
+    }
+
     /// Streams were stopped, since more records would have been parked than may be.
     pub(crate) fn park_limit(&self) {
         self.park_limits.add(1, &self.group);
@@ -155,8 +166,12 @@ mod tests {
         one.fenced();
         one.dead_letters(1);
         one.dead_letters(0);
+        one.unknown_type();
         stranger.batch(1, 1, 0, 0);
-        assert_eq!(totals()["counted"], Totals { applied: 5, duplicates: 1, retries: 1, fenced: 1, dead_letters: 1 });
+        assert_eq!(
+            totals()["counted"],
+            Totals { applied: 5, duplicates: 1, retries: 1, fenced: 1, dead_letters: 1, unknown_types: 1 }
+        );
         assert_eq!(totals()["not counted"], Totals { applied: 1, ..Totals::default() });
     }
 }

@@ -289,6 +289,7 @@ impl<H: Handler> Reader<H> {
                 let origin = Origin::Stream { record, before, after, restart: self.restart.clone() };
                 let item = Item::heard(self.handler.as_ref(), self.group.name, origin);
                 if let (Work::UnknownType, Some(record)) = (&item.work, item.record()) {
+                    self.meters.unknown_type();
                     self.group.unknown_types.heard(record);
                 }
                 self.runner.deliver(item).await

@@ -1,12 +1,10 @@
-//! Types of records that nobody here knows: counted, and named in the log once a minute each.
+//! Types of records that nobody here knows: named in the log once a minute each.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
-
-use opentelemetry::{KeyValue, global, metrics::Counter};
 
 use crate::Record;
 
@@ -16,19 +14,16 @@ const TYPES_MAX: usize = 256;
 
 pub(crate) struct UnknownTypes {
     group: &'static str,
-    counter: Counter<u64>,
     /// When each type was named last.
     said: Mutex<HashMap<String, Instant>>,
 }
 
 impl UnknownTypes {
     pub(crate) fn of(group: &'static str) -> Self {
-        let counter = global::meter("messaging").u64_counter("settle_unknown_types").build();
-        Self { group, counter, said: Mutex::default() }
+        Self { group, said: Mutex::default() }
     }
 
     pub(crate) fn heard(&self, record: &Record) {
-        self.counter.add(1, &[KeyValue::new("group", self.group)]);
         if self.is_to_be_said(&record.type_name, Instant::now()) {
             tracing::debug!(
                 r#type = "UNKNOWN_TYPE",

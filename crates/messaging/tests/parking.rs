@@ -201,12 +201,15 @@ async fn c05_bytes_that_mean_nothing_are_parked(on: On) {
 
 on_buses!(c10_a_type_of_no_interest_is_passed_over);
 
+/// One that nobody here knows is counted.
 async fn c10_a_type_of_no_interest_is_passed_over(on: On) {
     let stage = Stage::start(on).await;
     let pair = &stage.pair;
     stage.say_news("other", vec![pair.news(pair.notes, "test.Other", "a", vec![0xff])]).await;
+    stage.say_news("stranger", vec![pair.news(pair.notes, "test.Stranger", "a", vec![0xff])]).await;
     stage.say("a", 1, "ok").await;
     pair.all_applied(&["a".to_owned()], 1).await;
     assert_eq!(pair.parked().await.len(), 0);
+    assert_eq!(messaging::totals()[pair.group].unknown_types, 1, "the stranger alone");
     stage.stop().await;
 }
