@@ -1,6 +1,7 @@
 //! Questions about payments, what operators do with calls to the provider, and the provider's webhooks.
 
 mod shown;
+mod store;
 
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -19,11 +20,12 @@ use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use self::store as calls;
 use crate::{
-    dispatcher::store as calls,
     ledger,
     provider::Provider,
-    reconcile, store,
+    reconcile,
+    store::{payment_of, payments_before, refunds_of},
     webhook::{Refused, Unbelieved, Webhooks},
 };
 
@@ -54,9 +56,9 @@ type Reply<T> = Result<Response<T>, Status>;
 impl<P: Provider> PaymentService for Service<P> {
     async fn get_payment(&self, request: Request<GetPaymentRequest>) -> Reply<GetPaymentResponse> {
         let order_id = kit::grpc::order_id(&request.get_ref().order_id)?;
-        let payment = store::payment_of(&self.pool, order_id).await.map_err(kit::grpc::internal)?;
+        let payment = payment_of(&self.pool, order_id).await.map_err(kit::grpc::internal)?;
         let payment = payment.ok_or_else(|| kit::grpc::not_found("payment of order", &order_id.to_string()))?;
-        let refunds = store::refunds_of(&self.pool, payment.id, REFUNDS_MAX).await.map_err(kit::grpc::internal)?;
+        let refunds = refunds_of(&self.pool, payment.id, REFUNDS_MAX).await.map_err(kit::grpc::internal)?;
         let attention = calls::needing_attention(&self.pool, &[order_id]).await.map_err(kit::grpc::internal)?;
         let payment = proto::Payment {
             refunds: refunds.into_iter().map(Into::into).collect(),
@@ -70,7 +72,7 @@ impl<P: Provider> PaymentService for Service<P> {
         let asked = request.into_inner();
         let page = kit::grpc::page(asked.page_size, &asked.page_token)?;
         let (at, id) = kit::grpc::place(&page)?;
-        let mut payments = store::payments_before(&self.pool, at, id, page.rows()).await.map_err(kit::grpc::internal)?;
+        let mut payments = payments_before(&self.pool, at, id, page.rows()).await.map_err(kit::grpc::internal)?;
         let next_page_token = page.cut(&mut payments, |last| kit::grpc::place_token(last.created_at, last.id));
         let order_ids: Vec<Uuid> = payments.iter().map(|payment| payment.order_id).collect();
         let attention = calls::needing_attention(&self.pool, &order_ids).await.map_err(kit::grpc::internal)?;

@@ -1,20 +1,18 @@
 //! SQL of the calls to the provider that are open.
 
-mod operated;
-
 use messaging::Trace;
 use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub(crate) use self::operated::{OpenCall, Retry, attention_of, needing_attention, open_calls, retry};
 use crate::{
     payment::{Aside, Kind},
     store::column,
 };
 
 /// Why a call waits for a person, in the words that he reads.
-const FORGOTTEN: &str = "the provider does not know the key, and has forgotten keys of its age: sent now, it might be done twice";
+pub(crate) const FORGOTTEN: &str =
+    "the provider does not know the key, and has forgotten keys of its age: sent now, it might be done twice";
 const NO_SUM: &str = "the provider holds money of a payment that was undone before it was asked for: nobody here knows the sum";
 
 /// A call to be stored with the intent.
@@ -158,7 +156,7 @@ impl FromRow<'_, PgRow> for Call {
     }
 }
 
-fn kind(row: &PgRow) -> sqlx::Result<Kind> {
+pub(crate) fn kind(row: &PgRow) -> sqlx::Result<Kind> {
     let kind: &str = row.try_get("kind")?;
     Kind::parse(kind).ok_or_else(|| sqlx::Error::Decode(format!("unknown kind of call {kind}").into()))
 }

@@ -3,8 +3,8 @@
 use contracts::{payment::v1 as proto, time::to_proto};
 use proto::{get_trial_balance_response as balance, reconcile_response as reconciled};
 
+use super::store::OpenCall;
 use crate::{
-    dispatcher::store::OpenCall,
     ledger::Account,
     payment::{Payment, State},
     reconcile::{Difference, DifferenceKind, Report},

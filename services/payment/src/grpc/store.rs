@@ -4,8 +4,10 @@ use sqlx::{FromRow, PgPool, Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{FORGOTTEN, kind};
-use crate::payment::Kind;
+use crate::{
+    dispatcher::store::{FORGOTTEN, kind},
+    payment::Kind,
+};
 
 /// An open call, as an operator sees it.
 #[derive(Clone, Debug)]
