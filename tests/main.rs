@@ -20,6 +20,7 @@ mod idempotency;
 mod lists;
 mod logs;
 mod mixed;
+mod older_copy;
 mod on_its_way;
 mod operator;
 mod operators;

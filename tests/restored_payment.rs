@@ -18,17 +18,16 @@ use local::{Kafka, Proxy, postgres};
 use serde_json::Value;
 use settle::{audit::audit, deployment::Deployment};
 use sqlx::{Connection, PgConnection};
-use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::{
     agreement,
     harness::{SETTLE_WITHIN, run},
+    older_copy,
     placing::at_own_price,
     provider::http::Desk,
-    served::{Ground, SERVICES, Served},
+    served::{Ground, Served},
     shoppers::{Plan, Shop, shop},
-    startup::{end_of, settle},
 };
 
 const CUSTOMERS: usize = 48;
@@ -53,14 +52,14 @@ async fn put_back(bus: BusKind) {
     let copy_age = std::env::var("SETTLE_RESTORE_S").ok().and_then(|s| s.parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
     let mut ground = Ground::prepare(bus, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
     let (_desk, gateway, door) = provided(&mut ground).await;
-    let (others, order, mut payment) = started(&ground).await;
+    let (others, order, mut payment) = older_copy::started(&ground, "payment").await;
     door.forward_to(payment.grpc.parse().expect("an address"));
 
     let customers = Arc::new(Shop::default());
     let plan = Plan { name: "restored".into(), orders: usize::MAX, at_once: CUSTOMERS, patience: ORDER_WITHIN };
     let shopping = tokio::spawn(shop(order, plan, customers.clone()));
     get_on(&customers, Duration::ZERO).await;
-    back_up(&ground).await;
+    older_copy::take(&ground, "payment").await;
     let copied_at = Instant::now();
     get_on(&customers, copy_age).await;
     payment.kill().await.expect("it is gone");
@@ -70,7 +69,7 @@ async fn put_back(bus: BusKind) {
     let payment = Served::start(&ground, "payment").await.expect("it starts again");
     door.forward_to(payment.grpc.parse().expect("an address"));
 
-    let rejoined = rejoin(&ground).await;
+    let rejoined = older_copy::rejoin(&ground, None).await;
     assert!(rejoined > 0, "no stream diverged");
     // A reader on the embedded bus, the relay on Kafka.
     let said: usize = others.iter().chain([&payment]).map(|served| served.lines_with("LOG_DIVERGED")).sum();
@@ -111,8 +110,8 @@ async fn put_back(bus: BusKind) {
 fn a_charge_of_a_lost_history_that_the_provider_has_forgotten_is_not_sent_and_waits_for_a_person() {
     run(async {
         let ground = Ground::prepare(BusKind::Postgres, postgres::Options::for_tests(), &[]).await.expect("the ground is laid");
-        let (others, order, mut payment) = started(&ground).await;
-        back_up(&ground).await;
+        let (others, order, mut payment) = older_copy::started(&ground, "payment").await;
+        older_copy::take(&ground, "payment").await;
         let mut orders = OrderServiceClient::new(settle::client::connect(&order).await.expect("gRPC answers"));
         let placed = orders.create_order(at_own_price("prod-A", "")).await.expect("accepted").into_inner();
         let watched = WatchOrderRequest { order_id: placed.order_id.clone(), final_only: true };
@@ -127,6 +126,8 @@ fn a_charge_of_a_lost_history_that_the_provider_has_forgotten_is_not_sent_and_wa
         assert_eq!(changed(&ground, "orchestrator", old).await, 1);
         assert_eq!(changed(&ground, "provider", "update statement set key = 'forgotten ' || key").await, 1);
         let payment = Served::start(&ground, "payment").await.expect("it starts again");
+        // If it had told by then that it had heard the command.
+        older_copy::rejoin(&ground, Some("payment")).await;
         let (key, why, attempts) = set_aside(&ground).await;
         assert!(why.contains("has forgotten keys"), "{why}");
         assert_eq!(attempts, 1, "it was never sent in this history");
@@ -168,24 +169,6 @@ async fn provided(ground: &mut Ground) -> (Desk, Served, Proxy) {
     (desk, gateway, door)
 }
 
-/// All services, with something to sell; the address of the order service, and payment apart.
-async fn started(ground: &Ground) -> (Vec<Served>, String, Served) {
-    let mut others = Vec::new();
-    let (mut order, mut inventory) = (String::new(), String::new());
-    for service in SERVICES.into_iter().filter(|service| *service != "payment") {
-        let served = Served::start(ground, service).await.expect("it starts");
-        match service {
-            "order" => order.clone_from(&served.grpc),
-            "inventory" => inventory.clone_from(&served.grpc),
-            _ => {}
-        }
-        others.push(served);
-    }
-    let payment = Served::start(ground, "payment").await.expect("it starts");
-    settle::seed::run(settle::client::connect(&inventory).await.expect("gRPC answers")).await.expect("seeded");
-    (others, order, payment)
-}
-
 /// Rows that a statement has changed.
 async fn changed(ground: &Ground, service: &str, sql: &'static str) -> u64 {
     let mut db = PgConnection::connect(&ground.databases[service]).await.expect("the database answers");
@@ -216,89 +199,15 @@ async fn get_on(customers: &Shop, lasts: Duration) {
     got_on.await.expect("the customers go on");
 }
 
-/// A connection from which the payment database can be copied and dropped.
-async fn keeper(ground: &Ground) -> PgConnection {
-    PgConnection::connect(&ground.databases["notification"]).await.expect("the database answers")
-}
-
-async fn done(db: &mut PgConnection, sql: &'static str) {
-    sqlx::raw_sql(sql).execute(db).await.unwrap_or_else(|error| panic!("{error} in {sql}"));
-}
-
-/// Waits until nobody is connected to the payment database. Whoever needs it tries again until it is there.
-async fn shut(db: &mut PgConnection) {
-    done(db, "alter database settle_payment allow_connections false").await;
-    let end = Instant::now() + SETTLE_WITHIN;
-    loop {
-        let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = 'settle_payment'";
-        let left: i64 = sqlx::query_scalar(sql).fetch_one(&mut *db).await.expect("read");
-        if left == 0 {
-            return;
-        }
-        assert!(Instant::now() < end, "{left} sessions do not end");
-        tokio::task::yield_now().await;
-    }
-}
-
-async fn back_up(ground: &Ground) {
-    let mut db = keeper(ground).await;
-    shut(&mut db).await;
-    done(&mut db, "create database payment_before template settle_payment").await;
-    done(&mut db, "alter database settle_payment allow_connections true").await;
-}
-
 /// How many payments are gone with it.
 async fn restore(ground: &Ground) -> i64 {
     let before = payments(ground).await;
-    let mut db = keeper(ground).await;
-    shut(&mut db).await;
-    done(&mut db, "drop database settle_payment").await;
-    done(&mut db, "create database settle_payment template payment_before").await;
+    older_copy::put_back(ground, "payment").await;
     before - payments(ground).await
 }
 
 async fn payments(ground: &Ground) -> i64 {
     count(ground, "payment", "select count(*) from payments").await
-}
-
-/// What an operator has there.
-fn tool(ground: &Ground, args: &[&str]) -> Command {
-    let mut command = settle(args);
-    for (service, url) in &ground.databases {
-        command.env(format!("SETTLE_{}_DATABASE_URL", service.to_uppercase()), url);
-    }
-    match ground.kafka.as_ref().map(Kafka::brokers) {
-        Some(brokers) => command.env("KAFKA_BROKERS", brokers),
-        None => command.env("SETTLE_BUS", "postgres"),
-    };
-    command
-}
-
-/// As docs/runbooks/streams.md has it: whoever reads what the payment service says, and has read more than there is now, is led back.
-async fn rejoin(ground: &Ground) -> usize {
-    let stopped = diverged(ground).await;
-    for (group, partition) in &stopped {
-        let by = ["--who", "ann", "--reason", "payment restored to an older copy"];
-        let args = [&["outbox", "rejoin", group, "payment.events", partition][..], &by].concat();
-        let ended = end_of(tool(ground, &args)).await;
-        assert!(ended.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ended.stderr));
-    }
-    let whole =
-        local::until("all streams to be whole again", SETTLE_WITHIN, || async { diverged(ground).await.is_empty().then_some(()) });
-    whole.await.expect("no stream is stopped");
-    stopped.len()
-}
-
-/// Group and partition of the readers of payment.events whose log is not the one they have read.
-async fn diverged(ground: &Ground) -> Vec<(String, String)> {
-    let ended = end_of(tool(ground, &["outbox", "readers", "--output", "json"])).await;
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    let readers: Value = serde_json::from_slice(&ended.stdout).expect("one document");
-    let stopped = readers.as_array().expect("a list").iter().filter(|reader| {
-        reader["topic"] == "payment.events" && ["LOG_DIVERGED", "LOG_GAP"].iter().any(|state| reader["state"] == *state)
-    });
-    let name = |reader: &Value| (reader["group"].as_str().expect("a name").to_owned(), reader["partition"].to_string());
-    stopped.map(name).collect()
 }
 
 /// Charges whose money was taken more than once, by what the provider says.
