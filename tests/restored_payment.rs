@@ -14,8 +14,7 @@ use contracts::{
     payment::v1::{RetryProviderCallRequest, payment_service_client::PaymentServiceClient},
 };
 use kit::settings::BusKind;
-use local::{Kafka, Proxy, postgres};
-use serde_json::Value;
+use local::{Proxy, postgres};
 use settle::{audit::audit, deployment::Deployment};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;

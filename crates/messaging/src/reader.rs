@@ -216,7 +216,7 @@ impl<H: Handler> Reader<H> {
         let look = async |db: &mut PgConnection| {
             let stored = store::all(&mut *db, self.group.name).await?;
             store::flush(db).await?;
-            sqlx::Result::Ok(stored)
+            Ok::<_, sqlx::Error>(stored)
         };
         let mut stored = patience::at(self.group.limits.database_ms_max, &self.pool, look).await?;
         // Of one that is stopped nothing: it may stand behind what was told before.
@@ -253,7 +253,7 @@ impl<H: Handler> Reader<H> {
         let look = async |db: &mut PgConnection| {
             let stored = store::all(&mut *db, self.group.name).await?;
             let lost = older_copy(db, self.group.name, &told, &stored).await?;
-            sqlx::Result::Ok((stored, lost))
+            Ok::<_, sqlx::Error>((stored, lost))
         };
         let (stored, lost) = patience::at(limit_ms, &self.pool, look).await?;
         self.unread = false;

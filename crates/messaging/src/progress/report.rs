@@ -64,7 +64,7 @@ impl Report {
             if !new.is_empty() {
                 store::flush(db).await?;
             }
-            sqlx::Result::Ok(new)
+            Ok::<_, sqlx::Error>(new)
         };
         let new = patience::at(limit_ms, &self.pool, look).await?;
         // All at once: one publisher that is away holds up no other's news.
