@@ -154,6 +154,20 @@ impl Served {
     }
 }
 
+/// A test that fails tells what its services complained of.
+impl Drop for Served {
+    fn drop(&mut self) {
+        const LINES_MAX: usize = 20;
+        if std::thread::panicking() {
+            let log = self.program.stderr();
+            let complaints = log.iter().filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""));
+            let complaints: Vec<&str> = complaints.map(String::as_str).collect();
+            let last = &complaints[complaints.len().saturating_sub(LINES_MAX)..];
+            println!("{} of {} lines of the service at {}:\n{}", last.len(), log.len(), self.grpc, last.join("\n"));
+        }
+    }
+}
+
 fn addresses(log: &[String]) -> Option<Addresses> {
     log.iter().find_map(|line| serde_json::from_str(line).ok())
 }
