@@ -33,6 +33,7 @@ mod refund_keys;
 mod refunds;
 mod reserve_first;
 mod restart;
+mod restored_each;
 mod restored_payment;
 mod sagas_under_fire;
 mod scale_out;
